@@ -1,0 +1,18 @@
+//! What the XDP program and the daemon have to agree on.
+//!
+//! [`wire`] is the DHCPv6 message format: codes, a bounds-checked option walker that reads both packet
+//! memory in the kernel and byte slices in the daemon, and checksum arithmetic. [`contract`] is the layout
+//! of the BPF maps. [`Reason`] names the counter in which each frame ends.
+//!
+//! Nothing here allocates, and nothing here needs the standard library.
+
+#![no_std]
+
+#[cfg(test)]
+extern crate std;
+
+pub mod contract;
+mod reason;
+pub mod wire;
+
+pub use reason::{Reason, Verdict};

@@ -1,0 +1,2 @@
+//! dhcp6ctl
+fn main() {}

@@ -1,0 +1,2 @@
+//! dhcp6d
+fn main() {}

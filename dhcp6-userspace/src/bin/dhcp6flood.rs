@@ -1,0 +1,2 @@
+//! dhcp6flood
+fn main() {}

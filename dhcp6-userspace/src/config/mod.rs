@@ -1,0 +1,141 @@
+//! What the operator wants: the configuration, validated.
+
+use std::{net::Ipv6Addr, path::PathBuf, time::Duration};
+
+use dhcp6_common::wire::{Duid, OptionCode};
+
+use crate::pool::{AddressRange, Allocation};
+
+/// The whole configuration. Only a validated file becomes one.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `[server]`
+    pub server: ServerConfig,
+    /// `[store]`
+    pub store: StoreKind,
+    /// `[control]`: path of the control socket.
+    pub control_socket: PathBuf,
+    /// `[fast_path]`
+    pub fast_path: FastPathConfig,
+    /// `[[link]]`, in the order of the file; names and interfaces are unique.
+    pub links: Vec<LinkConfig>,
+}
+
+/// `[server]`
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// Directory of the server's DUID and of the lease database.
+    pub state_dir: PathBuf,
+    /// The Server Identifier; `None` to generate one and keep it.
+    pub duid: Option<Duid>,
+    /// Preference in Advertise (RFC 9915, section 21.8); not sent where it is 0.
+    pub preference: u8,
+    /// UDP port to listen on: 547, or another one for tests without privileges. Replies to clients go to the
+    /// port below it.
+    pub port: u16,
+}
+
+/// `[store] kind`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreKind {
+    /// A SQLite database in the state directory.
+    Sqlite,
+    /// Nothing survives a restart: for tests.
+    Memory,
+}
+
+/// `[fast_path]`
+#[derive(Clone, Debug)]
+pub struct FastPathConfig {
+    /// Whether XDP programs are loaded at all.
+    pub enabled: bool,
+    /// How they are attached.
+    pub mode: XdpModeSetting,
+    /// Capacity of each map of bindings.
+    pub max_bindings: u32,
+    /// Directory in a bpffs that holds the pinned maps.
+    pub pin_dir: PathBuf,
+    /// How far storage is ahead of what the kernel may promise.
+    pub horizon: Duration,
+    /// Whether the XDP program logs each answer (`log = true`, for debugging).
+    pub log: bool,
+}
+
+/// `[fast_path] mode`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum XdpModeSetting {
+    /// Native, else generic with a warning.
+    Auto,
+    /// In the driver, or not at all.
+    Native,
+    /// In the network stack.
+    Generic,
+}
+
+/// `[[link]]`
+#[derive(Clone, Debug)]
+pub struct LinkConfig {
+    /// Unique name.
+    pub name: String,
+    /// The interface that the link is attached to.
+    pub interface: String,
+    /// The link's prefix: an address is on-link where it lies in this prefix or in one of the pools.
+    pub prefix: AddressRange,
+    /// Whether the two-message exchange is allowed.
+    pub rapid_commit: bool,
+    /// Lifetimes and times of every lease on the link.
+    pub lifetimes: Lifetimes,
+    /// In which order addresses are given out.
+    pub allocation: Allocation,
+    /// How long a declined address stays out of use.
+    pub decline_hold: Duration,
+    /// `[[link.pool]]`; the ranges of all links' pools are disjoint.
+    pub pools: Vec<PoolConfig>,
+    /// `[[link.reservation]]`; no two for the same client or the same address.
+    pub reservations: Vec<ReservationConfig>,
+    /// `[link.options]`, encoded, in the order they are sent in; each code once.
+    pub options: Vec<ConfiguredOption>,
+}
+
+/// Lifetimes and times of a lease in seconds, 0xffffffff for infinity. `t1 <= t2 <= preferred <= valid`, and
+/// `preferred` is at least 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lifetimes {
+    /// Preferred lifetime.
+    pub preferred: u32,
+    /// Valid lifetime.
+    pub valid: u32,
+    /// When the client renews with this server.
+    pub t1: u32,
+    /// When the client rebinds with any server.
+    pub t2: u32,
+}
+
+/// `[[link.pool]]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolConfig {
+    /// The addresses of the pool.
+    pub range: AddressRange,
+    /// Those of them that are never assigned.
+    pub exclude: Vec<AddressRange>,
+}
+
+/// `[[link.reservation]]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReservationConfig {
+    /// The client.
+    pub duid: Duid,
+    /// Its IA; any where `None`.
+    pub iaid: Option<u32>,
+    /// The address that belongs to it, within the link's prefix.
+    pub address: Ipv6Addr,
+}
+
+/// An option sent to clients that request its code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfiguredOption {
+    /// The option code.
+    pub code: OptionCode,
+    /// The value as it goes on the wire, without code and length; at most 65535 octets.
+    pub value: Vec<u8>,
+}

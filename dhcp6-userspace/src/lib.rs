@@ -1,0 +1,10 @@
+//! The userspace plane of the DHCPv6 server.
+//!
+//! Layers point one way: [`time`] and the wire format of `dhcp6_common` lie at the bottom, then [`pool`]
+//! (addresses and their state), [`lease`] (bindings and the durable store), [`config`] (what the operator
+//! wants), and `engine` (the protocol, without I/O). Above it the modules that touch the system.
+
+pub mod config;
+pub mod lease;
+pub mod pool;
+pub mod time;

