@@ -120,7 +120,7 @@ impl Binding {
             let product = (seal ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
             product ^ (product >> 32)
         }
-        let a = self.address;
+        let [high, low] = address_words(self.address);
         let mut seal = 0x6468_6370_3664_0001;
         let mut index = 0;
         while index < WORDS {
@@ -128,8 +128,7 @@ impl Binding {
             index += 1;
         }
         seal = mix(seal, self.serve_until);
-        seal = mix(seal, u64::from_ne_bytes([a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7]]));
-        seal = mix(seal, u64::from_ne_bytes([a[8], a[9], a[10], a[11], a[12], a[13], a[14], a[15]]));
+        seal = mix(mix(seal, high), low);
         mix(seal, u64::from(u32::from_ne_bytes(self.iaid)))
     }
 }
@@ -147,7 +146,7 @@ pub const BLOCKS_PER_LINK: usize = 1 << RENDERED_OPTIONS;
 
 /// What the program has to know of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
-#[repr(C)]
+#[repr(C, align(8))]
 pub struct Link {
     /// The interface; 0 where the slot is not in use.
     pub ifindex: u32,
@@ -197,6 +196,16 @@ impl Link {
             .add_octets(&self.preferred_lifetime)
             .add_octets(&self.valid_lifetime)
     }
+}
+
+/// An IPv6 address as two words in memory order, as the program reads and writes them.
+#[inline]
+pub const fn address_words(address: [u8; 16]) -> [u64; 2] {
+    let a = address;
+    [
+        u64::from_ne_bytes([a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7]]),
+        u64::from_ne_bytes([a[8], a[9], a[10], a[11], a[12], a[13], a[14], a[15]]),
+    ]
 }
 
 /// UDP source port 547 and destination port 546 (RFC 9915, section 7.2).

@@ -5,6 +5,7 @@
 //! wants), and `engine` (the protocol, without I/O). Above it the modules that touch the system.
 
 pub mod config;
+pub mod fastpath;
 pub mod lease;
 pub mod pool;
 pub mod time;

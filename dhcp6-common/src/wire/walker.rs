@@ -7,15 +7,15 @@ use super::{OPTION_HEADER_LEN, OptionCode};
 /// The daemon implements it for slices. The XDP program implements it for packet memory, where each read is
 /// one comparison with the end of the frame that the verifier can follow.
 pub trait Octets {
-    /// The 16-bit number in network byte order at `offset`, or `None` where it is not wholly inside.
-    fn u16_at(&self, offset: usize) -> Option<u16>;
+    /// The 32-bit number in network byte order at `offset`, or `None` where it is not wholly inside.
+    fn u32_at(&self, offset: usize) -> Option<u32>;
 }
 
 impl Octets for [u8] {
     #[inline]
-    fn u16_at(&self, offset: usize) -> Option<u16> {
+    fn u32_at(&self, offset: usize) -> Option<u32> {
         let octets = self.get(offset..)?.first_chunk()?;
-        Some(u16::from_be_bytes(*octets))
+        Some(u32::from_be_bytes(*octets))
     }
 }
 
@@ -64,10 +64,12 @@ pub fn option_at<O: Octets + ?Sized>(
     if start > end {
         return Err(MalformedOption::TruncatedHeader);
     }
-    let (Some(code), Some(len)) = (octets.u16_at(offset), octets.u16_at(offset + 2)) else {
+    // One read for code and length: of two, the verifier would follow the paths where only one succeeds.
+    let Some(header) = octets.u32_at(offset) else {
         return Err(MalformedOption::TruncatedHeader);
     };
-    let len = usize::from(len);
+    let code = (header >> 16) as u16;
+    let len = (header & 0xffff) as usize;
     if start + len > end {
         return Err(MalformedOption::TruncatedValue);
     }

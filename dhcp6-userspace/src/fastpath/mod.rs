@@ -1,0 +1,11 @@
+//! The fast path seen from the daemon: loads the XDP program, attaches it, and keeps its maps.
+//!
+//! This is the only module that knows aya and the layout of the BPF maps.
+
+mod maps;
+mod program;
+
+pub use maps::{
+    BindingEntry, Bindings, Counters, MapDescription, MapError, PinnedMaps, ReplyBlocks, map_directory,
+};
+pub use program::{AttachedMode, Attachment, FastPath, FastPathError, Instance, TestRunOutcome};

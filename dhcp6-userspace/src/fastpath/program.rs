@@ -1,0 +1,293 @@
+//! Loading and attaching the XDP program.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use aya::{
+    Ebpf, EbpfError, EbpfLoader,
+    maps::MapData,
+    programs::{ProgramError, TestRun as _, TestRunOptions, Xdp, XdpMode, xdp::XdpLinkId},
+};
+use dhcp6_common::{
+    Reason, Verdict,
+    contract::{
+        BINDINGS, BLOCKS_PER_LINK, COUNTERS, LINKS, LOG_GLOBAL, LONG_BINDINGS, PROGRAM, REPLY_BLOCKS,
+        SLOT_GLOBAL,
+    },
+};
+
+use super::maps::{Bindings, Counters, MapError, ReplyBlocks, map_directory};
+use crate::config::{FastPathConfig, XdpModeSetting};
+
+/// The XDP program, where the build had it.
+static OBJECT: Option<&[u8]> = include!(concat!(env!("OUT_DIR"), "/object.rs"));
+
+/// Why there is no fast path.
+#[derive(Debug, thiserror::Error)]
+pub enum FastPathError {
+    /// Built without the XDP program.
+    #[error(
+        "this program was built without the XDP program: build it with `cargo xtask build`, or set `enabled = false` in [fast_path]"
+    )]
+    NoObject,
+    /// The directory of the pins cannot be prepared.
+    #[error(
+        "cannot prepare {path} for pinned maps: {source}; is a bpffs mounted there (`mount -t bpf bpf /sys/fs/bpf`)?"
+    )]
+    PinDirectory {
+        /// The directory.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The object or its maps were refused.
+    #[error(
+        "cannot load the XDP program's object: {0}; it takes CAP_BPF and CAP_NET_ADMIN, and Linux 5.18 or newer"
+    )]
+    Load(#[from] EbpfError),
+    /// The verifier or the driver refused the program.
+    #[error("cannot {what} the XDP program on {interface}: {source}")]
+    Program {
+        /// What was being done.
+        what: &'static str,
+        /// The interface.
+        interface: String,
+        /// What the kernel said.
+        source: ProgramError,
+    },
+    /// A map does not work.
+    #[error(transparent)]
+    Map(#[from] MapError),
+}
+
+/// How the program runs on an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttachedMode {
+    /// In the driver.
+    Native,
+    /// In the network stack.
+    Generic,
+}
+
+impl AttachedMode {
+    /// The name in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+        }
+    }
+}
+
+/// The XDP program on one interface.
+#[derive(Debug)]
+pub struct Attachment {
+    /// Slot of the link.
+    pub slot: u32,
+    /// The interface.
+    pub interface: String,
+    /// How it runs.
+    pub mode: AttachedMode,
+    link: XdpLinkId,
+}
+
+/// An instance of the program, loaded for one slot.
+#[derive(Debug)]
+pub struct Instance {
+    slot: u32,
+    ebpf: Ebpf,
+}
+
+/// The loaded programs and their maps. They leave the kernel with it, except for the maps, whose pins stay to
+/// be looked at.
+pub struct FastPath {
+    /// The bindings.
+    pub bindings: Bindings<MapData>,
+    /// The links.
+    pub links: ReplyBlocks<MapData>,
+    /// The counters.
+    pub counters: Counters<MapData>,
+    attachments: Vec<(Attachment, Instance)>,
+    spares: Vec<Instance>,
+}
+
+/// What the program did with a frame that was only shown to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TestRunOutcome {
+    /// The frame afterwards.
+    pub frame: Vec<u8>,
+    /// What would have happened to it.
+    pub verdict: Verdict,
+    /// Time that the program took.
+    pub duration: Duration,
+}
+
+impl FastPath {
+    /// Creates empty maps, pins them, and loads an instance of the program for each of `slots` interfaces.
+    ///
+    /// Maps that an earlier daemon has pinned under the same layout are replaced: the store says what they held.
+    ///
+    /// # Errors
+    ///
+    /// [`FastPathError`]; nothing is attached then.
+    pub fn load(config: &FastPathConfig, slots: u32) -> Result<Self, FastPathError> {
+        let object = OBJECT.ok_or(FastPathError::NoObject)?;
+        let directory = map_directory(&config.pin_dir);
+        prepare(&directory)
+            .map_err(|source| FastPathError::PinDirectory { path: directory.clone(), source })?;
+        let mut spares = Vec::new();
+        for slot in (0..slots).rev() {
+            let ebpf = EbpfLoader::new()
+                .default_map_pin_directory(&directory)
+                .map_max_entries(BINDINGS, config.max_bindings)
+                .map_max_entries(LONG_BINDINGS, config.max_bindings)
+                .map_max_entries(LINKS, slots)
+                .map_max_entries(REPLY_BLOCKS, slots * BLOCKS_PER_LINK as u32)
+                .map_max_entries(COUNTERS, slots * Reason::COUNT as u32)
+                .override_global(SLOT_GLOBAL, &slot, true)
+                .override_global(LOG_GLOBAL, &u32::from(config.log), true)
+                .load(object)?;
+            let mut instance = Instance { slot, ebpf };
+            instance.xdp().load().map_err(|source| FastPathError::Program {
+                what: "load",
+                interface: format!("slot {slot}"),
+                source,
+            })?;
+            spares.push(instance);
+        }
+        let ebpf = &mut spares.first_mut().expect("a configuration has at least one link").ebpf;
+        let mut take = |name| ebpf.take_map(name).expect("the object has the maps of the contract");
+        Ok(Self {
+            bindings: Bindings::from_maps(take(BINDINGS), take(LONG_BINDINGS))?,
+            links: ReplyBlocks::from_maps(take(LINKS), take(REPLY_BLOCKS))?,
+            counters: Counters::from_map(take(COUNTERS))?,
+            attachments: Vec::new(),
+            spares,
+        })
+    }
+
+    /// Attaches the instance of a slot to its interface.
+    ///
+    /// # Errors
+    ///
+    /// [`FastPathError::Program`] where neither of the modes that `mode` allows works.
+    pub fn attach(
+        &mut self,
+        slot: u32,
+        interface: &str,
+        mode: XdpModeSetting,
+    ) -> Result<&Attachment, FastPathError> {
+        let index = self.spares.iter().position(|spare| spare.slot == slot);
+        let mut instance = self.spares.remove(index.expect("each slot is attached once"));
+        let attempts: &[AttachedMode] = match mode {
+            XdpModeSetting::Native => &[AttachedMode::Native],
+            XdpModeSetting::Generic => &[AttachedMode::Generic],
+            XdpModeSetting::Auto => &[AttachedMode::Native, AttachedMode::Generic],
+        };
+        let mut refusal = None;
+        for &mode in attempts {
+            let flags = match mode {
+                AttachedMode::Native => XdpMode::Driver,
+                AttachedMode::Generic => XdpMode::Skb,
+            };
+            match instance.xdp().attach(interface, flags) {
+                Ok(link) => {
+                    let attachment = Attachment { slot, interface: interface.to_owned(), mode, link };
+                    self.attachments.push((attachment, instance));
+                    return Ok(&self.attachments.last().expect("just pushed").0);
+                }
+                Err(source) => refusal = Some(source),
+            }
+        }
+        Err(FastPathError::Program {
+            what: "attach",
+            interface: interface.to_owned(),
+            source: refusal.expect("at least one mode was tried"),
+        })
+    }
+
+    /// Where the program runs.
+    pub fn attachments(&self) -> impl Iterator<Item = &Attachment> {
+        self.attachments.iter().map(|(attachment, _)| attachment)
+    }
+
+    /// The instances that are loaded but not attached: to be tried with [`Instance::test_run`].
+    pub fn spares(&mut self) -> &mut [Instance] {
+        &mut self.spares
+    }
+
+    /// Takes the program off all interfaces. The maps stay pinned.
+    ///
+    /// # Errors
+    ///
+    /// [`FastPathError::Program`] for the first interface that refuses.
+    pub fn detach(&mut self) -> Result<(), FastPathError> {
+        for (attachment, mut instance) in self.attachments.drain(..) {
+            let Attachment { interface, link, slot: _, mode: _ } = attachment;
+            instance.xdp().detach(link).map_err(|source| FastPathError::Program {
+                what: "detach",
+                interface,
+                source,
+            })?;
+        }
+        Ok(())
+    }
+}
+
+impl Instance {
+    fn xdp(&mut self) -> &mut Xdp {
+        self.ebpf
+            .program_mut(PROGRAM)
+            .and_then(|program| program.try_into().ok())
+            .expect("the object has the program of the contract")
+    }
+
+    /// The object, for aya-log.
+    pub fn ebpf(&mut self) -> &mut Ebpf {
+        &mut self.ebpf
+    }
+
+    /// How many instructions the verifier walked through (Linux 5.16).
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    pub fn verified_instructions(&mut self) -> Result<Option<u32>, ProgramError> {
+        Ok(self.xdp().info()?.verified_instruction_count())
+    }
+
+    /// Shows the program a frame (BPF_PROG_TEST_RUN), once.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's, for one where the frame is shorter than an Ethernet header.
+    pub fn test_run(&mut self, frame: &[u8]) -> Result<TestRunOutcome, ProgramError> {
+        let mut out = vec![0; 4096];
+        let outcome = self.xdp().test_run(TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(&mut out),
+            ..TestRunOptions::default()
+        })?;
+        out.truncate(outcome.data_size_out as usize);
+        // Values of enum xdp_action in linux/bpf.h.
+        let verdict = match outcome.return_value {
+            2 => Verdict::Passed,
+            3 => Verdict::Answered,
+            _ => Verdict::Dropped,
+        };
+        Ok(TestRunOutcome { frame: out, verdict, duration: outcome.duration })
+    }
+}
+
+/// Makes the directory of the pins and removes what is pinned there: aya would take over maps whatever their
+/// capacity, and the program of a daemon that has died is gone with it.
+fn prepare(directory: &Path) -> io::Result<()> {
+    fs::create_dir_all(directory)?;
+    for entry in fs::read_dir(directory)? {
+        fs::remove_file(entry?.path())?;
+    }
+    Ok(())
+}
