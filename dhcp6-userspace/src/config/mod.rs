@@ -1,9 +1,29 @@
 //! What the operator wants: the configuration, validated.
+//!
+//! The text is decoded into a wire form (`file`, by `decode`), which `validate` turns into the types below. Every
+//! mistake on the way goes into one report, so that an operator sees all of them at once.
 
-use std::{net::Ipv6Addr, path::PathBuf, time::Duration};
+mod decode;
+mod errors;
+mod file;
+mod link;
+mod options;
+mod validate;
+mod values;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    net::Ipv6Addr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use dhcp6_common::wire::{Duid, OptionCode};
 
+use self::errors::Report;
+pub use self::errors::{ConfigError, ConfigErrors};
 use crate::pool::{AddressRange, Allocation};
 
 /// The whole configuration. Only a validated file becomes one.
@@ -19,6 +39,30 @@ pub struct Config {
     pub fast_path: FastPathConfig,
     /// `[[link]]`, in the order of the file; names and interfaces are unique.
     pub links: Vec<LinkConfig>,
+}
+
+impl Config {
+    /// Reads and validates the file at `path`.
+    ///
+    /// # Errors
+    ///
+    /// Every mistake in the file, or the one reason why it cannot be read.
+    pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
+        let text = std::fs::read_to_string(path).map_err(|error| ConfigErrors::unreadable(path, &error))?;
+        Self::parse(&text, &path.display().to_string())
+    }
+
+    /// Validates the text of a configuration file; `file_name` is what the errors call it.
+    ///
+    /// # Errors
+    ///
+    /// Every mistake in the text.
+    pub fn parse(text: &str, file_name: &str) -> Result<Self, ConfigErrors> {
+        let mut report = Report::new(file_name, text);
+        let config =
+            decode::decode(text, &mut report).map(|decoded| validate::validate(decoded, &mut report));
+        report.finish(config)
+    }
 }
 
 /// `[server]`
@@ -93,7 +137,8 @@ pub struct LinkConfig {
     pub pools: Vec<PoolConfig>,
     /// `[[link.reservation]]`; no two for the same client or the same address.
     pub reservations: Vec<ReservationConfig>,
-    /// `[link.options]`, encoded, in the order they are sent in; each code once.
+    /// `[link.options]`, encoded, in the order they are sent in; each code once, but [`OptionCode::NTP_SERVER`]
+    /// once for each server, because an instance of it holds exactly one (RFC 5908, section 4).
     pub options: Vec<ConfiguredOption>,
 }
 

@@ -1,0 +1,282 @@
+//! Given a file, then its mistakes or its configuration.
+
+mod links;
+mod options;
+
+use std::{path::Path, time::Duration};
+
+use super::{Config, ConfigError, Lifetimes, LinkConfig, StoreKind, XdpModeSetting};
+use crate::pool::Allocation;
+
+/// A correct link in four lines, and `rest` from line 5 on.
+fn with_link(rest: &str) -> String {
+    format!("[[link]]\nname = \"access0\"\ninterface = \"eth1\"\nprefix = \"2001:db8:1::/64\"\n{rest}")
+}
+
+/// `line: message` of every mistake in `text`.
+fn mistakes(text: &str) -> Vec<String> {
+    let Err(errors) = Config::parse(text, "test.toml") else { return Vec::new() };
+    let mistake = |error: &ConfigError| {
+        assert_eq!(error.file, "test.toml");
+        format!("{}: {}", error.line.expect("a text has lines"), error.message)
+    };
+    errors.iter().map(mistake).collect()
+}
+
+fn parse(text: &str) -> Config {
+    Config::parse(text, "test.toml").unwrap_or_else(|errors| panic!("{text}\n{errors}"))
+}
+
+fn link(rest: &str) -> LinkConfig {
+    parse(&with_link(rest)).links.remove(0)
+}
+
+#[track_caller]
+fn assert_link_mistakes(table: &[(&str, &[&str])]) {
+    for (rest, expected) in table {
+        assert_eq!(mistakes(&with_link(rest)), *expected, "{rest}");
+    }
+}
+
+/// The blocks of TOML in the operators' reference.
+fn documented() -> Vec<&'static str> {
+    let text = include_str!("../../docs/configuration.md");
+    text.split("```toml\n").skip(1).map(|block| block.split("```").next().unwrap_or_default()).collect()
+}
+
+#[test]
+fn every_example_in_the_documentation_is_valid() {
+    assert_eq!(documented().len(), 2);
+    for example in documented() {
+        parse(example);
+    }
+}
+
+#[test]
+fn a_full_file_is_read_as_written() {
+    let config = parse(documented()[1]);
+    assert_eq!(config.server.state_dir, Path::new("/var/lib/dhcp6d"));
+    assert_eq!(config.server.port, 547);
+    let [link] = &config.links[..] else { panic!("{:?}", config.links) };
+    assert_eq!((&*link.name, &*link.interface), ("access0", "eth1"));
+    assert_eq!(link.prefix, "2001:db8:1::/64".parse().unwrap());
+    assert!(link.rapid_commit);
+    assert_eq!(link.lifetimes, Lifetimes { preferred: 3600, valid: 7200, t1: 1800, t2: 2880 });
+    assert_eq!(link.pools[0].range, "2001:db8:1::1000-2001:db8:1::ffff".parse().unwrap());
+    assert_eq!(link.pools[0].exclude.len(), 2);
+    assert_eq!(link.reservations[0].iaid, Some(1));
+    assert_eq!(link.reservations[0].duid.to_string(), "00:03:00:01:02:00:00:00:00:01");
+    assert_eq!(link.reservations[0].address.to_string(), "2001:db8:1::5");
+    let codes: Vec<u16> = link.options.iter().map(|option| option.code.0).collect();
+    assert_eq!(codes, [23, 24, 56, 56, 65000]);
+}
+
+#[test]
+fn what_is_absent_has_the_documented_default() {
+    let config = parse(&with_link(""));
+    assert_eq!(config.server.state_dir, Path::new("/var/lib/dhcp6d"));
+    assert_eq!((config.server.duid, config.server.preference, config.server.port), (None, 0, 547));
+    assert_eq!(config.store, StoreKind::Sqlite);
+    assert_eq!(config.control_socket, Path::new("/run/dhcp6d/control.sock"));
+    assert!(config.fast_path.enabled && !config.fast_path.log);
+    assert_eq!(config.fast_path.mode, XdpModeSetting::Auto);
+    assert_eq!(config.fast_path.max_bindings, 1_048_576);
+    assert_eq!(config.fast_path.pin_dir, Path::new("/sys/fs/bpf/dhcp6"));
+    assert_eq!(config.fast_path.horizon, Duration::from_mins(30));
+    let link = &config.links[0];
+    assert!(!link.rapid_commit);
+    assert_eq!(link.lifetimes, Lifetimes { preferred: 3600, valid: 7200, t1: 1800, t2: 2880 });
+    assert_eq!(link.allocation, Allocation::Cyclic);
+    assert_eq!(link.decline_hold, Duration::from_hours(24));
+    assert!(link.pools.is_empty() && link.reservations.is_empty() && link.options.is_empty());
+}
+
+#[test]
+fn sections_of_the_server_take_other_values() {
+    let config = parse(&with_link(
+        "[server]\nstate_dir = \"/tmp/a\"\nduid = \"00:02:AB\"\npreference = 255\nport = 5547\n\
+         [store]\nkind = \"memory\"\n[control]\nsocket = \"/tmp/s\"\n\
+         [fast_path]\nenabled = false\nmode = \"generic\"\nmax_bindings = 16\npin_dir = \"/b\"\nhorizon = 90\n\
+         log = true\n",
+    ));
+    assert_eq!(config.server.duid.unwrap().to_string(), "00:02:ab");
+    assert_eq!((config.server.preference, config.server.port), (255, 5547));
+    assert_eq!(config.store, StoreKind::Memory);
+    assert_eq!(config.control_socket, Path::new("/tmp/s"));
+    assert!(!config.fast_path.enabled && config.fast_path.log);
+    assert_eq!(config.fast_path.mode, XdpModeSetting::Generic);
+    assert_eq!((config.fast_path.max_bindings, config.fast_path.horizon.as_secs()), (16, 90));
+}
+
+#[test]
+fn unrelated_mistakes_are_reported_together() {
+    let text = "[server]\nport = \"547\"\n\n[[link]]\nname = \"access0\"\nrapid_comit = true\ninterface = \"eth1\"\n\
+                prefix = \"2001:db8:1::1/64\"\n";
+    assert_eq!(
+        mistakes(text),
+        [
+            "2: `port` in [server]: invalid type: string \"547\", expected an integer",
+            "6: unknown key `rapid_comit` in [[link]]; did you mean `rapid_commit`?",
+            "8: `prefix`: `2001:db8:1::1/64`: the prefix has host bits set; write 2001:db8:1::/64",
+        ]
+    );
+    let errors = Config::parse(text, "/etc/dhcp6d.toml").unwrap_err().to_string();
+    let lines: Vec<&str> = errors.lines().collect();
+    assert_eq!(lines.len(), 3);
+    assert_eq!(
+        lines[1],
+        "/etc/dhcp6d.toml:6: unknown key `rapid_comit` in [[link]]; did you mean `rapid_commit`?"
+    );
+}
+
+#[test]
+fn unknown_keys_get_the_nearest_known_one() {
+    assert_link_mistakes(&[
+        ("preferred = 5\n", &["5: unknown key `preferred` in [[link]]; did you mean `preferred_lifetime`?"]),
+        ("[[link.pol]]\n", &["5: unknown key `pol` in [[link]]; did you mean `pool`?"]),
+        (
+            "[link.options]\ndns = []\n",
+            &["6: unknown key `dns` in [link.options]; did you mean `dns_servers`?"],
+        ),
+        (
+            "[link.options]\ncustom = [{ code = 99, hexx = \"\" }]\n",
+            &["6: unknown key `hexx` in [[link.options.custom]]; did you mean `hex`?"],
+        ),
+        (
+            "[[link.pool]]\nranges = \"2001:db8:1::/65\"\n",
+            &["6: unknown key `ranges` in [[link.pool]]; did you mean `range`?"],
+        ),
+        ("[fastpath]\n", &["5: unknown key `fastpath` at the top level; did you mean `fast_path`?"]),
+        ("[stroe.x]\n", &["5: unknown key `stroe` at the top level; did you mean `store`?"]),
+    ]);
+}
+
+#[test]
+fn wrong_types_are_reported_and_not_as_missing() {
+    assert_link_mistakes(&[
+        (
+            "[server]\nstate_dir = 5\n[store]\nkind = true\n",
+            &[
+                "6: `state_dir` in [server]: invalid type: integer `5`, expected a string",
+                "8: `kind` in [store]: invalid type: boolean `true`, expected a string",
+            ],
+        ),
+        ("[[server]]\n", &["5: `server` at the top level: invalid type: array, expected a table"]),
+        ("pool = [[\"::1\"]]\n", &["5: `pool` in [[link]]: invalid type: array, expected a table"]),
+        ("[link.pool]\n", &["5: `pool` is written as [[link.pool]], once for each"]),
+        (
+            "[[link.pool]]\nrange = 1\nexclude = [\n  2,\n  \"x\",\n]\n",
+            &[
+                "6: `range` in [[link.pool]]: invalid type: integer `1`, expected a string",
+                "8: `exclude` in [[link.pool]]: invalid type: integer `2`, expected a string",
+                "9: `exclude`: `x`: `x` is not an IPv6 address",
+            ],
+        ),
+        (
+            "t1 = 1.5\n",
+            &[
+                "5: `t1` in [[link]]: invalid type: floating point `1.5`, expected a duration such as \"30m\" \
+                 or an integer number of seconds",
+            ],
+        ),
+    ]);
+    assert_eq!(
+        mistakes("link = 5\n"),
+        ["1: `link` at the top level: invalid type: integer `5`, expected an array"]
+    );
+    assert_eq!(mistakes("[link]\n"), ["1: `link` is written as [[link]], once for each"]);
+    assert_eq!(
+        mistakes("[[link]]\nname = 1\ninterface = 2\nprefix = 3\n").len(),
+        3,
+        "nothing is missing where it is wrong"
+    );
+}
+
+#[test]
+fn the_number_of_mistakes_is_bounded() {
+    let text: Vec<String> = (0..150).map(|index| format!("a{index} = 1\n")).collect();
+    let mistakes = mistakes(&text.concat());
+    assert_eq!(mistakes.len(), 101);
+    assert!(
+        mistakes[100].ends_with("too many mistakes; the rest of the file was not checked"),
+        "{mistakes:?}"
+    );
+}
+
+#[test]
+fn syntax_errors_have_their_line() {
+    for (text, expected) in [
+        ("[server]\nport = \n", &["2: string values must be quoted, expected literal string"][..]),
+        ("[server]\nport = 1\nport = 2\n", &["3: duplicate key"]),
+        ("[server\n\nport\n", &["1: unclosed table, expected `]`", "3: key with no value, expected `=`"]),
+    ] {
+        assert_eq!(mistakes(text), expected, "{text}");
+    }
+}
+
+#[test]
+fn an_unreadable_file_is_an_error_with_its_path() {
+    let errors = Config::load(Path::new("/nonexistent/dhcp6d.toml")).unwrap_err();
+    assert_eq!(errors.iter().count(), 1);
+    assert!(errors.to_string().starts_with("/nonexistent/dhcp6d.toml: the configuration cannot be read: "));
+}
+
+#[test]
+fn a_file_is_loaded_by_its_path() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("dhcp6d.toml");
+    std::fs::write(&path, with_link("x = 1\n")).unwrap();
+    let errors = Config::load(&path).unwrap_err().to_string();
+    assert!(errors.starts_with(&format!("{}:5: unknown key `x`", path.display())), "{errors}");
+    std::fs::write(&path, with_link("")).unwrap();
+    assert_eq!(Config::load(&path).unwrap().links.len(), 1);
+}
+
+#[test]
+fn what_this_version_does_not_act_on_is_refused() {
+    assert_link_mistakes(&[
+        ("vlan = [100]\n", &["5: `vlan` is not supported by this version"]),
+        ("bind_to_mac = true\n", &["5: `bind_to_mac = true` is not supported by this version"]),
+        ("bind_to_mac = false\n", &[]),
+        ("reservations_file = \"a.csv\"\n", &["5: `reservations_file` is not supported by this version"]),
+        (
+            "[[link.prefix_pool]]\nprefix = \"2001:db8:8000::/36\"\n",
+            &["5: [[link.prefix_pool]] is not supported by this version"],
+        ),
+        (
+            "[[link.reservation]]\nduid = \"00:01\"\nprefix = \"2001:db8:9000::/56\"\n",
+            &["7: `prefix` is not supported by this version"],
+        ),
+        ("[metrics]\nlisten = \"[::1]:9547\"\n", &["5: [metrics] is not supported by this version"]),
+    ]);
+    assert_eq!(
+        mistakes("[[link]]\nname = \"relayed\"\nprefix = \"2001:db8:1::/64\"\n"),
+        [
+            "1: `interface` is missing in [[link]]; a link that is reached through relays only is not supported by \
+          this version"
+        ]
+    );
+}
+
+#[test]
+fn server_values_are_checked() {
+    let long_path = format!("[control]\nsocket = \"/{}\"\n", "x".repeat(107));
+    assert_link_mistakes(&[
+        ("[server]\nport = 1\n", &["6: `port`: 1 is not between 2 and 65535"]),
+        ("[server]\nport = 65536\n", &["6: `port`: 65536 is not between 2 and 65535"]),
+        ("[server]\npreference = 256\n", &["6: `preference`: 256 is not between 0 and 255"]),
+        ("[server]\nstate_dir = \"\"\n", &["6: `state_dir`: the path is empty"]),
+        ("[store]\nkind = \"sql\"\n", &["6: `kind`: \"sql\" is unknown; write \"sqlite\" or \"memory\""]),
+        (&long_path, &["6: `socket`: the path of a socket has at most 107 octets, not 108"]),
+        (
+            "[fast_path]\nmode = \"x\"\nmax_bindings = 0\nhorizon = \"0s\"\n",
+            &[
+                "6: `mode`: \"x\" is unknown; write \"auto\" or \"native\" or \"generic\"",
+                "7: `max_bindings`: 0 is not between 1 and 2147483648",
+                "8: `horizon`: \"0s\" is less than a second",
+            ],
+        ),
+    ]);
+    let duid = mistakes(&with_link("[server]\nduid = \"00-01\"\n"));
+    assert!(duid[0].starts_with("6: `duid`: a DUID is written as pairs"), "{duid:?}");
+}

@@ -1,0 +1,131 @@
+//! `[link.options]`
+
+use dhcp6_common::wire::OptionCode;
+
+use super::{link, mistakes, with_link};
+use crate::config::ConfiguredOption;
+
+#[test]
+fn options_are_encoded_as_on_the_wire() {
+    let options = link(
+        "[link.options]\ndns_servers = [\"2001:db8::53\", \"2001:db8::54\"]\n\
+         domain_search = [\"example.net\", \"b.\"]\nntp_servers = [\"2001:db8::7b\", \"ff05::101\", \"t.example\"]\n\
+         custom = [{ code = 65535, hex = \"00fF\" }, { code = 82, hex = \"00:00:0e:10\" }, { code = 99, hex = \"\" }]\n",
+    )
+    .options;
+    let hex = |option: &ConfiguredOption| -> String {
+        option.value.iter().map(|octet| format!("{octet:02x}")).collect::<Vec<_>>().concat()
+    };
+    let encoded: Vec<(OptionCode, String)> =
+        options.iter().map(|option| (option.code, hex(option))).collect();
+    let expected = [
+        (OptionCode::DNS_SERVERS, "20010db800000000000000000000005320010db8000000000000000000000054"),
+        (OptionCode::DOMAIN_SEARCH, "076578616d706c65036e657400016200"),
+        (OptionCode::NTP_SERVER, "0001001020010db800000000000000000000007b"),
+        (OptionCode::NTP_SERVER, "00020010ff050000000000000000000000000101"),
+        (OptionCode::NTP_SERVER, "0003000b0174076578616d706c6500"),
+        (OptionCode(65535), "00ff"),
+        (OptionCode(82), "00000e10"),
+        (OptionCode(99), ""),
+    ];
+    assert_eq!(encoded, expected.map(|(code, value)| (code, value.to_owned())));
+}
+
+#[test]
+fn an_independent_decoder_reads_the_same_options() {
+    use dhcproto::{
+        Decodable, Decoder,
+        v6::{DhcpOption, NtpSuboption},
+    };
+
+    let options = link(
+        "[link.options]\ndns_servers = [\"2001:db8::53\"]\ndomain_search = [\"example.net\", \"example.org\"]\n\
+         ntp_servers = [\"ntp.example.net\"]\n",
+    )
+    .options;
+    let decoded: Vec<DhcpOption> = options
+        .iter()
+        .map(|option| {
+            let mut octets = option.code.0.to_be_bytes().to_vec();
+            octets.extend((option.value.len() as u16).to_be_bytes());
+            octets.extend(&option.value);
+            DhcpOption::decode(&mut Decoder::new(&octets)).unwrap()
+        })
+        .collect();
+    let [
+        DhcpOption::DomainNameServers(servers),
+        DhcpOption::DomainSearchList(names),
+        DhcpOption::NtpServer(sources),
+    ] = &decoded[..]
+    else {
+        panic!("{decoded:?}")
+    };
+    assert_eq!(servers[0].to_string(), "2001:db8::53");
+    assert_eq!(names.iter().map(ToString::to_string).collect::<Vec<_>>(), ["example.net.", "example.org."]);
+    let [NtpSuboption::FQDN(name)] = &sources[..] else { panic!("{sources:?}") };
+    assert_eq!(name.to_string(), "ntp.example.net.");
+}
+
+#[test]
+fn options_are_checked() {
+    let options = |rest: &str| format!("[link.options]\n{rest}\n");
+    for (rest, expected) in [
+        ("dns_servers = []", "`dns_servers` is empty; leave it out to send no such option"),
+        ("dns_servers = [\"192.0.2.1\"]", "`dns_servers`: `192.0.2.1` is not an IPv6 address"),
+        ("dns_servers = [\"::\"]", "`dns_servers`: :: is not the address of a server"),
+        ("domain_search = [\"\"]", "`domain_search`: \"\" is no domain name: it has an empty label"),
+        ("domain_search = [\"a..b\"]", "`domain_search`: \"a..b\" is no domain name: it has an empty label"),
+        (
+            "ntp_servers = [\"192.0.2.1\"]",
+            "`ntp_servers`: `192.0.2.1` is neither an IPv6 address nor a domain name",
+        ),
+        (
+            "ntp_servers = [\"2001:db8::g\"]",
+            "`ntp_servers`: `2001:db8::g` is neither an IPv6 address nor a domain name",
+        ),
+        ("custom = [{ code = 0, hex = \"\" }]", "`code`: 0 is not between 1 and 65535"),
+        ("custom = [{ code = 65536, hex = \"\" }]", "`code`: 65536 is not between 1 and 65535"),
+        ("custom = [{ code = 99, hex = \"abc\" }]", "`hex`: \"abc\" is not pairs of hexadecimal digits"),
+        ("custom = [{ code = 99, hex = \"a:bc\" }]", "`hex`: \"a:bc\" is not pairs of hexadecimal digits"),
+        ("custom = [{ code = 99, hex = \"zz\" }]", "`hex`: \"zz\" is not pairs of hexadecimal digits"),
+        ("custom = [{ code = 99 }]", "`hex` is missing in `custom`"),
+        ("custom = [{ hex = \"\" }]", "`code` is missing in `custom`"),
+        (
+            "custom = [{ code = 99, hex = \"\" }, { code = 99, hex = \"\" }]",
+            "`custom`: option 99 is already set on line 6",
+        ),
+        (
+            "dns_servers = [\"2001:db8::53\"]\ncustom = [{ code = 23, hex = \"\" }]",
+            "`custom`: option 23 is already set on line 6",
+        ),
+    ] {
+        let mistakes = mistakes(&with_link(&options(rest)));
+        assert_eq!(mistakes.len(), 1, "{mistakes:?}");
+        assert_eq!(mistakes[0].split_once(": ").unwrap().1, expected);
+    }
+    for code in (1..=9).chain(11..=14).chain(18..=20).chain(25..=26) {
+        let mistakes = mistakes(&with_link(&options(&format!("custom = [{{ code = {code}, hex = \"\" }}]"))));
+        let expected = format!("6: `code`: option {code} is the protocol's own and cannot be configured");
+        assert_eq!(mistakes, [expected]);
+    }
+}
+
+#[test]
+fn domain_names_have_the_limits_of_dns() {
+    let label = |len| "a".repeat(len);
+    let name = |last| [label(63), label(63), label(63), label(last)].join(".");
+    for (name, valid) in [
+        (label(63), true),
+        (label(64), false),
+        (name(61), true),
+        (name(62), false),
+        ("_service.example".to_owned(), true),
+        ("xn--bcher-kva.example".to_owned(), true),
+        ("b\u{fc}cher.example".to_owned(), false),
+        ("a b".to_owned(), false),
+        (".".to_owned(), false),
+    ] {
+        let mistakes = mistakes(&with_link(&format!("[link.options]\ndomain_search = [\"{name}\"]\n")));
+        assert_eq!(mistakes.is_empty(), valid, "{name}: {mistakes:?}");
+    }
+}
