@@ -13,6 +13,8 @@
 #![no_main]
 #![expect(unsafe_code, reason = "packet memory, map values and BPF helpers are raw pointers here")]
 #![expect(clippy::inline_always, reason = "a call costs registers, and hides bounds from the verifier")]
+#![expect(clippy::cast_possible_wrap, reason = "no frame is longer than 65535 octets")]
+#![expect(clippy::needless_pass_by_value, reason = "the signature that the xdp macro calls")]
 
 use aya_ebpf::{
     Global,

@@ -1,6 +1,13 @@
 //! Addresses and their state; nothing of clients and messages.
 
+mod address_pool;
+mod interval_set;
+mod reserved_iid;
+
 use std::{fmt, net::Ipv6Addr, str::FromStr};
+
+pub use address_pool::{AddressPool, Hold, PoolCounts};
+pub use interval_set::IntervalSet;
 
 /// A range of addresses, both ends included; never empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
