@@ -1,8 +1,19 @@
 //! Bindings and the durable store.
 
+mod durable;
+mod memory;
+mod server_duid;
+mod sqlite;
+mod store;
+
 use std::net::Ipv6Addr;
 
 use dhcp6_common::wire::Duid;
+
+pub use memory::MemoryStore;
+pub use server_duid::{ServerDuidError, server_duid};
+pub use sqlite::SqliteStore;
+pub use store::{Contents, Store, StoreError};
 
 use crate::time::Time;
 

@@ -1,0 +1,85 @@
+//! A store for tests.
+
+use std::{
+    collections::BTreeMap,
+    net::Ipv6Addr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use super::{Change, Conflict, Contents, Lease, Store, StoreError, store};
+
+/// A [`Store`] that forgets everything at the end of the process and fails where a test wants it to.
+///
+/// Clones share their contents: a test keeps one and gives another to each server that it starts, as a restart
+/// would find the same database.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryStore {
+    shared: Arc<Mutex<Shared>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    leases: BTreeMap<Ipv6Addr, Lease>,
+    conflicts: BTreeMap<Ipv6Addr, Conflict>,
+    /// How many commits from now on fail.
+    failures: u32,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Makes the next `commits` commits fail with [`StoreError::Injected`], of this handle and its clones; 0
+    /// ends the failures of an earlier call.
+    pub fn fail_next(&self, commits: u32) {
+        self.shared().failures = commits;
+    }
+
+    /// What the store holds now.
+    pub fn contents(&self) -> Contents {
+        let shared = self.shared();
+        Contents {
+            leases: shared.leases.values().cloned().collect(),
+            conflicts: shared.conflicts.values().cloned().collect(),
+        }
+    }
+
+    fn shared(&self) -> MutexGuard<'_, Shared> {
+        // No code that holds the lock leaves the contents half changed.
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Store for MemoryStore {
+    fn load(&mut self) -> Result<Contents, StoreError> {
+        Ok(self.contents())
+    }
+
+    fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError> {
+        store::check(changes)?;
+        let mut shared = self.shared();
+        if shared.failures > 0 {
+            shared.failures -= 1;
+            return Err(StoreError::Injected);
+        }
+        for change in changes {
+            match change {
+                Change::PutLease(lease) => {
+                    shared.leases.insert(lease.address, lease.clone());
+                }
+                Change::RemoveLease(address) => {
+                    shared.leases.remove(address);
+                }
+                Change::PutConflict(conflict) => {
+                    shared.conflicts.insert(conflict.address, conflict.clone());
+                }
+                Change::RemoveConflict(address) => {
+                    shared.conflicts.remove(address);
+                }
+            }
+        }
+        Ok(())
+    }
+}

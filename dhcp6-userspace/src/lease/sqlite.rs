@@ -1,0 +1,359 @@
+//! The store that survives a crash: one SQLite database.
+
+use std::{
+    fs::{File, OpenOptions, TryLockError},
+    io,
+    net::Ipv6Addr,
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use dhcp6_common::wire::Duid;
+use rusqlite::{Connection, OpenFlags, Row, Transaction, TransactionBehavior, named_params, types::ValueRef};
+
+use super::{Change, Conflict, Contents, Lease, LeaseState, Store, StoreError, durable::sync_parent, store};
+use crate::time::Time;
+
+/// Each schema version, which is `PRAGMA user_version`, and the statements that lead to it from the one before,
+/// first from an empty database. Never change an entry that was released: append one.
+///
+/// Times are milliseconds since the Unix epoch, UTC; 9223372036854775807 is never.
+const MIGRATIONS: [(i64, &str); 1] = [(
+    1,
+    "
+    CREATE TABLE leases (
+        address         BLOB    NOT NULL PRIMARY KEY CHECK (length(address) = 16),
+        link            TEXT    NOT NULL,
+        duid            BLOB    NOT NULL CHECK (length(duid) BETWEEN 1 AND 130),
+        iaid            INTEGER NOT NULL CHECK (iaid BETWEEN 0 AND 4294967295),
+        state           TEXT    NOT NULL CHECK (state IN ('bound', 'remembered')),
+        preferred_until INTEGER NOT NULL CHECK (preferred_until >= 0),
+        valid_until     INTEGER NOT NULL CHECK (valid_until >= 0),
+        expires_at      INTEGER NOT NULL CHECK (expires_at >= 0)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX leases_by_client ON leases (link, duid, iaid);
+    CREATE INDEX leases_by_expiry ON leases (expires_at);
+    CREATE TABLE conflicts (
+        address BLOB    NOT NULL PRIMARY KEY CHECK (length(address) = 16),
+        link    TEXT    NOT NULL,
+        duid    BLOB    NOT NULL CHECK (length(duid) BETWEEN 1 AND 130),
+        until   INTEGER NOT NULL CHECK (until >= 0)
+    ) STRICT, WITHOUT ROWID;
+",
+)];
+const NEWEST_SCHEMA: i64 = MIGRATIONS[MIGRATIONS.len() - 1].0;
+
+// An update instead of a replacement leaves the index entries of a renewed lease's client alone.
+const PUT_LEASE: &str = "
+    INSERT INTO leases VALUES
+        (:address, :link, :duid, :iaid, :state, :preferred_until, :valid_until, :expires_at)
+    ON CONFLICT (address) DO UPDATE SET
+        link = :link, duid = :duid, iaid = :iaid, state = :state, preferred_until = :preferred_until,
+        valid_until = :valid_until, expires_at = :expires_at";
+const REMOVE_LEASE: &str = "DELETE FROM leases WHERE address = :address";
+const PUT_CONFLICT: &str = "
+    INSERT INTO conflicts VALUES (:address, :link, :duid, :until)
+    ON CONFLICT (address) DO UPDATE SET link = :link, duid = :duid, until = :until";
+const REMOVE_CONFLICT: &str = "DELETE FROM conflicts WHERE address = :address";
+
+/// How long a commit waits for somebody who writes to the database by hand. The server answers nobody
+/// meanwhile.
+const BUSY_TIMEOUT: Duration = Duration::from_millis(250);
+
+/// Pages in the write-ahead log after which a commit moves it into the database: 4 MiB.
+const CHECKPOINT_PAGES: u32 = 1000;
+
+/// Octets that the write-ahead log keeps of its size after one large commit.
+const LOG_SIZE_LIMIT: u32 = 16 << 20;
+
+/// A [`Store`] in a SQLite database in the write-ahead mode, which syncs the log to the disk at every commit.
+///
+/// While it is open, it holds a lock on a file of the same name with `.lock` behind it. Others may read the
+/// database meanwhile.
+#[derive(Debug)]
+pub struct SqliteStore {
+    connection: Connection,
+    path: PathBuf,
+    /// Locked until it is closed.
+    _lock: File,
+}
+
+impl SqliteStore {
+    /// Opens the database at `path`. A missing one is created, readable by its owner alone; its directory has to
+    /// be there. One with an older schema is brought up to date.
+    ///
+    /// # Errors
+    ///
+    /// - [`StoreError::File`] and [`StoreError::Sqlite`] where it cannot be opened, or is no database
+    /// - [`StoreError::InUse`] where another store has it open
+    /// - [`StoreError::UnknownSchema`] where it was written by a newer version; it is left as it is
+    /// - [`StoreError::Setting`] where its file system does not support the write-ahead mode
+    pub fn open(path: impl Into<PathBuf>) -> Result<Self, StoreError> {
+        let path = path.into();
+        let lock = lock(&path)?;
+        create_durably(&path)?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&path, flags).map_err(failed("open", &path))?;
+        let mut store = Self { connection, path, _lock: lock };
+        // Reading the version first leaves a database that is not for this server untouched.
+        let version = store.schema_version()?;
+        store.configure()?;
+        store.migrate(version)?;
+        Ok(store)
+    }
+
+    fn schema_version(&self) -> Result<i64, StoreError> {
+        let Self { connection, path, .. } = self;
+        let found = connection
+            .pragma_query_value(None, "user_version", |row| row.get(0))
+            .map_err(failed("read the schema version of", path))?;
+        if (0..=NEWEST_SCHEMA).contains(&found) {
+            Ok(found)
+        } else {
+            Err(StoreError::UnknownSchema { path: path.clone(), found, known: NEWEST_SCHEMA })
+        }
+    }
+
+    fn configure(&self) -> Result<(), StoreError> {
+        let Self { connection, path, .. } = self;
+        connection.busy_timeout(BUSY_TIMEOUT).map_err(failed("configure", path))?;
+        // What is read back for `synchronous = FULL` is its number.
+        for (setting, value, wanted) in [("journal_mode", "WAL", "wal"), ("synchronous", "FULL", "2")] {
+            connection
+                .pragma_update_and_check(None, setting, value, |_| Ok(()))
+                .or_else(|error| match error {
+                    rusqlite::Error::QueryReturnedNoRows => Ok(()),
+                    error => Err(error),
+                })
+                .map_err(failed("configure", path))?;
+            let found = connection
+                .pragma_query_value(None, setting, |row| {
+                    Ok(match row.get_ref(0)? {
+                        ValueRef::Integer(number) => number.to_string(),
+                        other => other.as_str()?.to_owned(),
+                    })
+                })
+                .map_err(failed("read the settings of", path))?;
+            if found != wanted {
+                return Err(StoreError::Setting { path: path.clone(), setting, wanted, found });
+            }
+        }
+        for (setting, value) in
+            [("wal_autocheckpoint", CHECKPOINT_PAGES), ("journal_size_limit", LOG_SIZE_LIMIT)]
+        {
+            connection
+                .pragma_update_and_check(None, setting, value, |_| Ok(()))
+                .map_err(failed("configure", path))?;
+        }
+        Ok(())
+    }
+
+    fn migrate(&mut self, found: i64) -> Result<(), StoreError> {
+        let Self { connection, path, .. } = self;
+        for (version, statements) in MIGRATIONS.into_iter().filter(|(version, _)| *version > found) {
+            connection
+                .transaction_with_behavior(TransactionBehavior::Immediate)
+                .and_then(|transaction| {
+                    transaction.execute_batch(statements)?;
+                    transaction.pragma_update(None, "user_version", version)?;
+                    transaction.commit()
+                })
+                .map_err(failed("bring up to date", path))?;
+        }
+        Ok(())
+    }
+
+    /// Empties the write-ahead log into the database.
+    fn empty_log(&self) -> rusqlite::Result<()> {
+        self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+    }
+
+    fn read<T>(
+        &self,
+        table: &'static str,
+        parse: impl Fn(&Row<'_>) -> Result<T, String>,
+    ) -> Result<Vec<T>, StoreError> {
+        let path = &self.path;
+        let mut statement = self
+            .connection
+            .prepare(&format!("SELECT * FROM {table} ORDER BY address"))
+            .map_err(failed("read", path))?;
+        let mut rows = statement.query([]).map_err(failed("read", path))?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next().map_err(failed("read", path))? {
+            found.push(parse(row).map_err(|problem| StoreError::Row {
+                path: path.clone(),
+                table,
+                row: name_of(row),
+                problem,
+            })?);
+        }
+        Ok(found)
+    }
+}
+
+impl Store for SqliteStore {
+    fn load(&mut self) -> Result<Contents, StoreError> {
+        Ok(Contents { leases: self.read("leases", lease)?, conflicts: self.read("conflicts", conflict)? })
+    }
+
+    fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError> {
+        store::check(changes)?;
+        let result = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .and_then(|transaction| {
+                for change in changes {
+                    apply(&transaction, change)?;
+                }
+                transaction.commit()
+            })
+            .map_err(failed("write to", &self.path));
+        if result.is_err() {
+            // A commit whose sync failed has left its pages in the log, where a crash would make them valid.
+            // Emptying the log drops them; where even that fails, the next commit overwrites them.
+            let _ = self.empty_log();
+        }
+        result
+    }
+}
+
+fn apply(transaction: &Transaction<'_>, change: &Change) -> rusqlite::Result<()> {
+    let changed = match change {
+        Change::PutLease(lease) => {
+            let Lease { address, link, duid, iaid, state, preferred_until, valid_until, expires_at } = lease;
+            let state = match state {
+                LeaseState::Bound => "bound",
+                LeaseState::Remembered => "remembered",
+            };
+            transaction.prepare_cached(PUT_LEASE)?.execute(named_params! {
+                ":address": address.octets(),
+                ":link": link,
+                ":duid": duid.as_slice(),
+                ":iaid": iaid,
+                ":state": state,
+                ":preferred_until": millis(*preferred_until),
+                ":valid_until": millis(*valid_until),
+                ":expires_at": millis(*expires_at),
+            })
+        }
+        Change::RemoveLease(address) => {
+            transaction.prepare_cached(REMOVE_LEASE)?.execute(named_params! { ":address": address.octets() })
+        }
+        Change::PutConflict(Conflict { address, link, duid, until }) => {
+            transaction.prepare_cached(PUT_CONFLICT)?.execute(named_params! {
+                ":address": address.octets(),
+                ":link": link,
+                ":duid": duid.as_slice(),
+                ":until": millis(*until),
+            })
+        }
+        Change::RemoveConflict(address) => transaction
+            .prepare_cached(REMOVE_CONFLICT)?
+            .execute(named_params! { ":address": address.octets() }),
+    };
+    changed.map(drop)
+}
+
+/// [`Time::NEVER`] is `i64::MAX`, and there is no later time.
+fn millis(time: Time) -> i64 {
+    time.as_millis().cast_signed()
+}
+
+fn lease(row: &Row<'_>) -> Result<Lease, String> {
+    let lease = Lease {
+        address: address(row)?,
+        link: column(row, "link")?,
+        duid: duid(row)?,
+        iaid: column(row, "iaid")?,
+        state: match column::<String>(row, "state")?.as_str() {
+            "bound" => LeaseState::Bound,
+            "remembered" => LeaseState::Remembered,
+            other => return Err(format!("state is {other:?}, neither bound nor remembered")),
+        },
+        preferred_until: time(row, "preferred_until")?,
+        valid_until: time(row, "valid_until")?,
+        expires_at: time(row, "expires_at")?,
+    };
+    lease.contradiction().map_or(Ok(lease), |problem| Err(problem.to_owned()))
+}
+
+fn conflict(row: &Row<'_>) -> Result<Conflict, String> {
+    Ok(Conflict {
+        address: address(row)?,
+        link: column(row, "link")?,
+        duid: duid(row)?,
+        until: time(row, "until")?,
+    })
+}
+
+fn column<T: rusqlite::types::FromSql>(row: &Row<'_>, name: &str) -> Result<T, String> {
+    row.get(name).map_err(|error| format!("{name}: {error}"))
+}
+
+fn address(row: &Row<'_>) -> Result<Ipv6Addr, String> {
+    column::<[u8; 16]>(row, "address").map(Ipv6Addr::from)
+}
+
+fn duid(row: &Row<'_>) -> Result<Duid, String> {
+    Duid::new(&column::<Vec<u8>>(row, "duid")?).map_err(|error| format!("duid: {error}"))
+}
+
+fn time(row: &Row<'_>, name: &str) -> Result<Time, String> {
+    let millis: i64 = column(row, name)?;
+    u64::try_from(millis).map(Time::from_millis).map_err(|_| format!("{name}: {millis} is negative"))
+}
+
+/// The key of a row as far as it is one.
+fn name_of(row: &Row<'_>) -> String {
+    match (address(row), row.get_ref("address")) {
+        (Ok(address), _) => address.to_string(),
+        (Err(_), Ok(value)) => format!("{value:?}"),
+        (Err(_), Err(error)) => error.to_string(),
+    }
+}
+
+fn failed(doing: &'static str, path: &Path) -> impl FnOnce(rusqlite::Error) -> StoreError {
+    move |source| StoreError::Sqlite { doing, path: path.to_owned(), source }
+}
+
+/// Keeps other servers away from the database. The lock is on a file of its own: SQLite's locks on the database
+/// file would end when this process closed any other handle of it.
+fn lock(database: &Path) -> Result<File, StoreError> {
+    let mut path = database.as_os_str().to_owned();
+    path.push(".lock");
+    let path = PathBuf::from(path);
+    let failed = |source| StoreError::File { doing: "lock", path: path.clone(), source };
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path: database.to_owned() }),
+        Err(TryLockError::Error(source)) => Err(failed(source)),
+    }
+}
+
+/// Creates an empty file where there is none, and makes its name durable. SQLite gives its other files the same
+/// permissions.
+fn create_durably(path: &Path) -> Result<(), StoreError> {
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        Err(source) => return Err(StoreError::File { doing: "create", path: path.to_owned(), source }),
+    }
+    sync_parent(path).map_err(|source| StoreError::File {
+        doing: "sync the directory of",
+        path: path.to_owned(),
+        source,
+    })
+}
+
+#[cfg(test)]
+#[path = "sqlite_tests.rs"]
+mod tests;

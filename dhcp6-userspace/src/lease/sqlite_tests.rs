@@ -1,0 +1,387 @@
+//! Tests of [`SqliteStore`].
+
+use std::{fs, net::Ipv6Addr, os::unix::fs::PermissionsExt as _, path::Path};
+
+use dhcp6_common::wire::Duid;
+use proptest::prelude::*;
+use rusqlite::Connection;
+use tempfile::TempDir;
+
+use super::{CHECKPOINT_PAGES, SqliteStore};
+use crate::{
+    lease::{Change, Conflict, Contents, Lease, LeaseState, MemoryStore, Store as _, StoreError},
+    time::Time,
+};
+
+const NOW: u64 = 1_700_000_000_000;
+
+fn address(last: u16) -> Ipv6Addr {
+    Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, last)
+}
+
+fn lease(last: u16) -> Lease {
+    Lease {
+        address: address(last),
+        link: "olt-1".into(),
+        duid: Duid::new(&[0, 3, 0, 1, 2, 0, 0, 0, 0, 10]).unwrap(),
+        iaid: 7,
+        state: LeaseState::Bound,
+        preferred_until: Time::from_millis(NOW),
+        valid_until: Time::from_millis(NOW + 1),
+        expires_at: Time::from_millis(NOW + 2),
+    }
+}
+
+fn conflict(last: u16) -> Conflict {
+    let Lease { address, link, duid, expires_at: until, .. } = lease(last);
+    Conflict { address, link, duid, until }
+}
+
+fn directory() -> TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+fn open(directory: &TempDir) -> SqliteStore {
+    SqliteStore::open(directory.path().join("leases.sqlite")).unwrap()
+}
+
+/// The database as an operator or a fault changes it.
+fn tamper(directory: &TempDir, statements: &str) {
+    let connection = Connection::open(directory.path().join("leases.sqlite")).unwrap();
+    connection.pragma_update(None, "ignore_check_constraints", true).unwrap();
+    connection.execute_batch(statements).unwrap();
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[test]
+fn everything_is_read_back_after_a_restart() {
+    let directory = directory();
+    let leases = vec![
+        Lease { iaid: 0, duid: Duid::new(&[1]).unwrap(), ..lease(1) },
+        Lease { iaid: u32::MAX, duid: Duid::new(&[255; 130]).unwrap(), ..lease(2) },
+        Lease { link: "Zürich 'north'; --\0".into(), state: LeaseState::Remembered, ..lease(3) },
+        Lease {
+            preferred_until: Time::EPOCH,
+            valid_until: Time::NEVER,
+            expires_at: Time::NEVER,
+            link: String::new(),
+            ..lease(4)
+        },
+        Lease { address: Ipv6Addr::from(u128::MAX), ..lease(5) },
+    ];
+    let conflicts = vec![conflict(1), Conflict { until: Time::NEVER, ..conflict(2) }];
+    let changes: Vec<_> = leases
+        .iter()
+        .cloned()
+        .map(Change::PutLease)
+        .chain(conflicts.iter().cloned().map(Change::PutConflict))
+        .collect();
+    let mut store = open(&directory);
+    assert_eq!(store.load().unwrap(), Contents::default());
+    store.commit(&changes).unwrap();
+    let contents = Contents { leases, conflicts };
+    assert_eq!(store.load().unwrap(), contents);
+    drop(store);
+    assert_eq!(open(&directory).load().unwrap(), contents);
+}
+
+#[test]
+fn changes_apply_in_their_order_and_replace_by_address() {
+    use Change::{PutConflict, PutLease, RemoveConflict, RemoveLease};
+    let other = || Lease { iaid: 8, link: "olt-2".into(), ..lease(1) };
+    for (changes, leases, conflicts) in [
+        (vec![], vec![], vec![]),
+        (vec![PutLease(lease(1)), PutLease(other())], vec![other()], vec![]),
+        (vec![PutLease(lease(1)), RemoveLease(address(1))], vec![], vec![]),
+        (vec![RemoveLease(address(1)), PutLease(lease(1))], vec![lease(1)], vec![]),
+        (vec![PutLease(lease(2)), PutLease(lease(1))], vec![lease(1), lease(2)], vec![]),
+        (
+            vec![PutLease(lease(1)), PutConflict(conflict(1)), RemoveLease(address(1))],
+            vec![],
+            vec![conflict(1)],
+        ),
+        (
+            vec![PutConflict(conflict(1)), RemoveConflict(address(1)), PutLease(lease(1))],
+            vec![lease(1)],
+            vec![],
+        ),
+    ] {
+        let mut store = open(&directory());
+        store.commit(&changes).unwrap();
+        assert_eq!(store.load().unwrap(), Contents { leases, conflicts }, "{changes:?}");
+    }
+}
+
+#[test]
+fn commits_are_synced_and_the_log_stays_bounded() {
+    let directory = directory();
+    let mut store = open(&directory);
+    let pragma = |name| store.connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).unwrap();
+    assert_eq!(pragma("synchronous"), 2, "FULL: the log is synced at every commit");
+    assert_eq!(pragma("wal_autocheckpoint"), i64::from(CHECKPOINT_PAGES));
+    let bound = u64::from(CHECKPOINT_PAGES) * 4096 * 2;
+    let mut largest = 0;
+    for round in 0..600u16 {
+        let changes: Vec<_> = (0..100).map(|last| Change::PutLease(lease(round * 100 + last))).collect();
+        store.commit(&changes).unwrap();
+        largest = largest.max(fs::metadata(directory.path().join("leases.sqlite-wal")).unwrap().len());
+    }
+    assert!(largest < bound, "{largest} octets");
+}
+
+#[test]
+fn only_the_owner_reads_the_files() {
+    let directory = directory();
+    let mut store = open(&directory);
+    store.commit(&[Change::PutLease(lease(1))]).unwrap();
+    let modes: Vec<_> = fs::read_dir(directory.path()).unwrap().map(|e| mode(&e.unwrap().path())).collect();
+    assert_eq!(modes, [0o600; 4], "database, log, shared memory and lock");
+}
+
+#[test]
+fn a_database_has_one_server_and_any_number_of_readers() {
+    let directory = directory();
+    let mut store = open(&directory);
+    let path = directory.path().join("leases.sqlite");
+    assert!(matches!(SqliteStore::open(&path), Err(StoreError::InUse { path: named }) if named == path));
+    let reader = Connection::open(&path).unwrap();
+    reader.execute_batch("BEGIN; SELECT * FROM leases").unwrap();
+    store.commit(&[Change::PutLease(lease(1))]).unwrap();
+}
+
+/// What a crash right now would leave behind, opened.
+fn after_crash(crashed: &TempDir) -> Contents {
+    let copy = directory();
+    for name in ["leases.sqlite", "leases.sqlite-wal"] {
+        fs::copy(crashed.path().join(name), copy.path().join(name)).unwrap();
+    }
+    open(&copy).load().unwrap()
+}
+
+#[test]
+fn a_crash_keeps_what_was_committed() {
+    let directory = directory();
+    let mut store = open(&directory);
+    for last in 0..50 {
+        store.commit(&[Change::PutLease(lease(last)), Change::RemoveLease(address(last / 2))]).unwrap();
+        assert_eq!(after_crash(&directory), store.load().unwrap());
+    }
+}
+
+#[test]
+fn a_commit_that_fails_changes_nothing() {
+    let directory = directory();
+    let mut store = open(&directory);
+    store.commit(&[Change::PutLease(lease(1))]).unwrap();
+    let before = store.load().unwrap();
+    // A full disk, as far as SQLite can tell.
+    store.connection.pragma_update_and_check(None, "max_page_count", 1, |_| Ok(())).unwrap();
+    let mut changes: Vec<_> = (10..500).map(|last| Change::PutLease(lease(last))).collect();
+    changes.push(Change::RemoveLease(address(1)));
+    let error = store.commit(&changes).unwrap_err();
+    assert!(matches!(error, StoreError::Sqlite { doing: "write to", .. }), "{error}");
+    assert_eq!(store.load().unwrap(), before);
+    assert_eq!(after_crash(&directory), before);
+    store.connection.pragma_update_and_check(None, "max_page_count", 1 << 20, |_| Ok(())).unwrap();
+    store.commit(&changes).unwrap();
+    assert_eq!(store.load().unwrap().leases.len(), 490, "the store goes on when there is room again");
+}
+
+#[test]
+fn a_writer_in_the_way_fails_the_commit_but_not_the_next() {
+    let directory = directory();
+    let mut store = open(&directory);
+    let writer = Connection::open(directory.path().join("leases.sqlite")).unwrap();
+    writer.execute_batch("BEGIN IMMEDIATE").unwrap();
+    assert!(store.commit(&[Change::PutLease(lease(1))]).is_err());
+    writer.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(store.load().unwrap(), Contents::default());
+    store.commit(&[Change::PutLease(lease(2))]).unwrap();
+}
+
+#[test]
+fn contradictory_leases_are_refused_by_every_store() {
+    let later = Time::from_millis(NOW + 9);
+    let mut sqlite = open(&directory());
+    let mut memory = MemoryStore::new();
+    for (lease, refused) in [
+        (Lease { preferred_until: later, ..lease(1) }, true),
+        (Lease { valid_until: later, ..lease(1) }, true),
+        (Lease { valid_until: later, state: LeaseState::Remembered, ..lease(1) }, false),
+        (
+            Lease { expires_at: lease(1).preferred_until, valid_until: lease(1).preferred_until, ..lease(1) },
+            false,
+        ),
+    ] {
+        let changes = [Change::PutConflict(conflict(2)), Change::PutLease(lease)];
+        assert_eq!(sqlite.commit(&changes).is_err(), refused, "{changes:?}");
+        assert_eq!(memory.commit(&changes).is_err(), refused, "{changes:?}");
+        assert_eq!(sqlite.load().unwrap(), memory.contents());
+    }
+}
+
+#[test]
+fn an_unknown_schema_is_refused_and_left_alone() {
+    for version in ["2", "-1"] {
+        let directory = directory();
+        drop(open(&directory));
+        tamper(&directory, &format!("PRAGMA journal_mode = DELETE; PRAGMA user_version = {version}"));
+        let path = directory.path().join("leases.sqlite");
+        let before = fs::read(&path).unwrap();
+        let error = SqliteStore::open(&path).unwrap_err();
+        assert!(
+            matches!(error, StoreError::UnknownSchema { found, known: 1, .. } if found.to_string() == version),
+            "{error}"
+        );
+        assert_eq!(fs::read(&path).unwrap(), before);
+    }
+}
+
+#[test]
+fn an_unreadable_row_is_named() {
+    let put = |table: &str, values: &str| format!("INSERT INTO {table} VALUES ({values})");
+    let good = "x'20010db8000000000000000000000007'";
+    for (statement, row, problem) in [
+        (put("leases", "x'2001', 'l', x'01', 1, 'bound', 1, 1, 1"), "[32, 1]", "address"),
+        (put("leases", &format!("{good}, 'l', x'', 1, 'bound', 1, 1, 1")), "2001:db8::7", "duid"),
+        (put("leases", &format!("{good}, 'l', zeroblob(131), 1, 'bound', 1, 1, 1")), "2001:db8::7", "duid"),
+        (put("leases", &format!("{good}, 'l', x'01', -1, 'bound', 1, 1, 1")), "2001:db8::7", "iaid"),
+        (put("leases", &format!("{good}, 'l', x'01', 4294967296, 'bound', 1, 1, 1")), "2001:db8::7", "iaid"),
+        (put("leases", &format!("{good}, 'l', x'01', 1, 'lost', 1, 1, 1")), "2001:db8::7", "state"),
+        (
+            put("leases", &format!("{good}, 'l', x'01', 1, 'bound', -1, 1, 1")),
+            "2001:db8::7",
+            "preferred_until",
+        ),
+        (put("leases", &format!("{good}, 'l', x'01', 1, 'bound', 1, 2, 1")), "2001:db8::7", "valid_until"),
+        (
+            put("leases", &format!("{good}, CAST(x'ff' AS TEXT), x'01', 1, 'bound', 1, 1, 1")),
+            "2001:db8::7",
+            "link",
+        ),
+        (put("conflicts", &format!("{good}, 'l', x'01', -1")), "2001:db8::7", "until"),
+    ] {
+        let directory = directory();
+        open(&directory).commit(&[Change::PutLease(lease(1))]).unwrap();
+        tamper(&directory, &statement);
+        let error = open(&directory).load().unwrap_err();
+        let StoreError::Row { row: named, problem: found, .. } = &error else {
+            panic!("{statement}: {error}")
+        };
+        assert!(named.contains(row) && found.contains(problem), "{statement}: {error}");
+    }
+}
+
+#[test]
+fn a_damaged_file_is_an_error() {
+    let directory = directory();
+    let path = directory.path().join("leases.sqlite");
+    let changes: Vec<_> = (0..2000).map(|last| Change::PutLease(lease(last))).collect();
+    open(&directory).commit(&changes).unwrap();
+    let whole = fs::read(&path).unwrap();
+    let mut scribbled = whole.clone();
+    scribbled[4096..].fill(0xa5);
+    for (what, content) in
+        [("not a database", &[b'x'; 8192][..]), ("cut off", &whole[..8192]), ("scribbled over", &scribbled)]
+    {
+        fs::write(&path, content).unwrap();
+        let result = SqliteStore::open(&path).and_then(|mut store| store.load());
+        assert!(matches!(result, Err(StoreError::Sqlite { .. })), "{what}");
+        assert_eq!(fs::read(&path).unwrap(), content, "{what}: never silently replaced");
+    }
+}
+
+#[test]
+fn a_place_that_cannot_be_written_is_named() {
+    let directory = directory();
+    let file = directory.path().join("file");
+    fs::write(&file, "").unwrap();
+    let read_only = directory.path().join("read-only");
+    fs::create_dir(&read_only).unwrap();
+    fs::set_permissions(&read_only, fs::Permissions::from_mode(0o500)).unwrap();
+    // Permissions do not stop root, but the kernel lets nobody create a file in /proc.
+    let mut places = vec![directory.path().join("missing"), file, "/proc/self".into()];
+    if fs::write(read_only.join("probe"), "").is_err() {
+        places.push(read_only);
+    }
+    for place in places {
+        let path = place.join("leases.sqlite");
+        let error = SqliteStore::open(&path).unwrap_err();
+        assert!(matches!(error, StoreError::File { .. }), "{error}");
+        assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
+    }
+}
+
+#[test]
+fn a_memory_store_fails_when_told_to_and_survives_a_restart() {
+    let handle = MemoryStore::new();
+    let mut store = handle.clone();
+    handle.fail_next(2);
+    for fails in [true, true, false] {
+        let result = store.commit(&[Change::PutLease(lease(1)), Change::PutConflict(conflict(2))]);
+        assert_eq!(matches!(result, Err(StoreError::Injected)), fails);
+        assert_eq!(handle.contents() == Contents::default(), fails);
+    }
+    drop(store);
+    let expected = Contents { leases: vec![lease(1)], conflicts: vec![conflict(2)] };
+    assert_eq!(handle.clone().load().unwrap(), expected);
+}
+
+fn any_time() -> impl Strategy<Value = Time> {
+    prop_oneof![Just(Time::EPOCH), Just(Time::NEVER), any::<u64>().prop_map(Time::from_millis)]
+}
+
+fn any_lease() -> impl Strategy<Value = Lease> {
+    let times = prop::collection::vec(any_time(), 3);
+    let duid = prop::collection::vec(any::<u8>(), 1..=130);
+    (0..6u16, any::<String>(), duid, any::<u32>(), any::<bool>(), times).prop_map(
+        |(last, link, duid, iaid, bound, mut times)| {
+            times.sort();
+            Lease {
+                address: address(last),
+                link,
+                duid: Duid::new(&duid).unwrap(),
+                iaid,
+                state: if bound { LeaseState::Bound } else { LeaseState::Remembered },
+                preferred_until: times[0],
+                valid_until: times[1],
+                expires_at: times[2],
+            }
+        },
+    )
+}
+
+fn any_change() -> impl Strategy<Value = Change> {
+    prop_oneof![
+        any_lease().prop_map(Change::PutLease),
+        (0..6u16).prop_map(|last| Change::RemoveLease(address(last))),
+        any_lease().prop_map(|Lease { address, link, duid, expires_at: until, .. }| {
+            Change::PutConflict(Conflict { address, link, duid, until })
+        }),
+        (0..6u16).prop_map(|last| Change::RemoveConflict(address(last))),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    #[test]
+    fn both_stores_hold_the_same(
+        commits in prop::collection::vec((prop::collection::vec(any_change(), 0..10), any::<bool>()), 0..8),
+    ) {
+        let directory = directory();
+        let mut sqlite = open(&directory);
+        let mut memory = MemoryStore::new();
+        for (changes, restart) in commits {
+            sqlite.commit(&changes).unwrap();
+            memory.commit(&changes).unwrap();
+            if restart {
+                drop(sqlite);
+                sqlite = open(&directory);
+            }
+            prop_assert_eq!(sqlite.load().unwrap(), memory.contents());
+        }
+    }
+}

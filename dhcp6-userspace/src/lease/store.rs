@@ -1,0 +1,150 @@
+//! What the daemon asks of durable storage.
+
+use std::{io, path::PathBuf};
+
+use super::{Change, Conflict, Lease, LeaseState};
+
+/// Durable storage of leases and conflicts.
+pub trait Store: Send {
+    /// Reads everything that is stored.
+    ///
+    /// # Errors
+    ///
+    /// Where something stored cannot be read: there is no half a result, since an unknown lease would be given
+    /// to a second client.
+    fn load(&mut self) -> Result<Contents, StoreError>;
+
+    /// Applies all changes in their order, as one transaction. They are on stable storage when this returns.
+    ///
+    /// # Errors
+    ///
+    /// None of the changes is stored then, and the contents are what they were.
+    fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError>;
+}
+
+/// Everything that a [`Store`] holds, ascending by address.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Contents {
+    /// The leases, bound and remembered.
+    pub leases: Vec<Lease>,
+    /// The addresses in conflict.
+    pub conflicts: Vec<Conflict>,
+}
+
+/// Why a [`Store`] cannot be opened, read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database refused.
+    #[error("cannot {doing} the lease database {}: {source}", path.display())]
+    Sqlite {
+        /// What was being done to it.
+        doing: &'static str,
+        /// The database.
+        path: PathBuf,
+        /// What SQLite says.
+        source: rusqlite::Error,
+    },
+    /// The operating system refused.
+    #[error("cannot {doing} {}: {source}", path.display())]
+    File {
+        /// What was being done to it.
+        doing: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// What the operating system says.
+        source: io::Error,
+    },
+    /// Another process has the database open; two servers on one database would both give its addresses out.
+    #[error(
+        "the lease database {} is in use by another dhcp6d: stop that one, or set another state_dir",
+        path.display()
+    )]
+    InUse {
+        /// The database.
+        path: PathBuf,
+    },
+    /// The database was written by another, usually a newer, version.
+    #[error(
+        "the lease database {} has schema version {found}, and this dhcp6d reads versions up to {known}: run \
+         the version that wrote it, or restore an older copy",
+        path.display()
+    )]
+    UnknownSchema {
+        /// The database.
+        path: PathBuf,
+        /// Its schema version.
+        found: i64,
+        /// The newest schema version that is known here.
+        known: i64,
+    },
+    /// The database does not take a setting without which commits would not be durable.
+    #[error(
+        "the lease database {} has {setting} = {found} instead of {wanted}: move it to a local file system",
+        path.display()
+    )]
+    Setting {
+        /// The database.
+        path: PathBuf,
+        /// Name of the SQLite pragma.
+        setting: &'static str,
+        /// The value that was set.
+        wanted: &'static str,
+        /// The value that was read back.
+        found: String,
+    },
+    /// A row cannot be a lease or a conflict.
+    #[error(
+        "the lease database {} has an unreadable row in table {table}, address {row}: {problem}; correct it with \
+         sqlite3, or restore a copy",
+        path.display()
+    )]
+    Row {
+        /// The database.
+        path: PathBuf,
+        /// The table.
+        table: &'static str,
+        /// The row's address, as far as it is one.
+        row: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A lease whose times contradict each other was to be stored; reading it back would be refused.
+    #[error("cannot store a contradictory lease of {}: {problem}", lease.address)]
+    Contradictory {
+        /// The lease.
+        lease: Box<Lease>,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// The store was told to fail ([`MemoryStore::fail_next`](super::MemoryStore::fail_next)).
+    #[error("cannot store the changes: the store was told to fail")]
+    Injected,
+}
+
+impl Lease {
+    /// What makes the lease impossible; `None` where nothing does. The times of a lease that is only remembered
+    /// promise nothing.
+    pub(super) fn contradiction(&self) -> Option<&'static str> {
+        if self.state == LeaseState::Remembered {
+            None
+        } else if self.preferred_until > self.valid_until {
+            Some("preferred_until is behind valid_until")
+        } else if self.valid_until > self.expires_at {
+            Some("valid_until is behind expires_at")
+        } else {
+            None
+        }
+    }
+}
+
+/// Refuses changes that [`Store::load`] would not take back.
+pub(super) fn check(changes: &[Change]) -> Result<(), StoreError> {
+    for change in changes {
+        if let Change::PutLease(lease) = change
+            && let Some(problem) = lease.contradiction()
+        {
+            return Err(StoreError::Contradictory { lease: Box::new(lease.clone()), problem });
+        }
+    }
+    Ok(())
+}
