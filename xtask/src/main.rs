@@ -1,2 +1,57 @@
-//! Sets up, builds, demonstrates and tests the server.
-fn main() {}
+//! Sets up, builds, demonstrates and tests the server: `cargo xtask COMMAND`.
+//!
+//! One file per command. Each command calls [`setup`] first, which costs a fraction of a second where
+//! everything is there.
+
+mod build;
+mod command;
+mod demo;
+mod setup;
+mod test;
+mod workspace;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+
+use crate::workspace::Workspace;
+
+/// Sets up, builds, demonstrates and tests the server.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+enum Command {
+    /// Find the toolchain and the system packages, and install what is missing
+    Setup,
+    /// Set up, then build the release binaries, the XDP program inside, in target/release/
+    Build,
+    /// Set up and build, then let a client get its address twice: first from the daemon, then from the kernel
+    Demo {
+        /// Arguments for the demonstration itself
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+    /// Set up, then run every check and every test, those without privileges first
+    Test,
+}
+
+fn main() -> ExitCode {
+    match run(&Command::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: &Command) -> Result<ExitCode> {
+    let workspace = Workspace::find()?;
+    match command {
+        Command::Setup => setup::run(&workspace).map(|_tools| ExitCode::SUCCESS),
+        Command::Build => build::run(&workspace).map(|()| ExitCode::SUCCESS),
+        Command::Demo { args } => demo::run(&workspace, args).map(|()| ExitCode::SUCCESS),
+        Command::Test => Ok(test::run(&workspace)),
+    }
+}

@@ -1,0 +1,111 @@
+//! `cargo xtask test`: every check and every test, those without privileges first.
+
+mod report;
+
+use std::num::NonZero;
+use std::process::{Command, ExitCode};
+use std::thread;
+
+use anyhow::Result;
+
+use self::report::{Report, Tally};
+use crate::setup::{self, Host, Need, Packages};
+use crate::workspace::Workspace;
+use crate::{build, command};
+
+/// The crates of the host whose tests need no privileges.
+const HOST_CRATES: [&str; 3] = ["dhcp6-common", "dhcp6-userspace", "xtask"];
+
+/// The clients that the end-to-end tests let the server talk to.
+const CLIENTS: [Need; 2] = [
+    Need {
+        programs: &["dhclient"],
+        reason: "dhclient, one of the clients that the end-to-end tests use",
+        debian: &["isc-dhcp-client"],
+        fedora: &["dhcp-client"],
+        arch: &["dhclient"],
+    },
+    Need {
+        programs: &["dhcpcd"],
+        reason: "dhcpcd, one of the clients that the end-to-end tests use",
+        debian: &["dhcpcd-base"],
+        fedora: &["dhcpcd"],
+        arch: &["dhcpcd"],
+    },
+];
+
+/// More end-to-end tests than this at once disturb each other's timers on a small machine.
+const MOST_END_TO_END_TESTS_AT_ONCE: usize = 4;
+
+/// Runs the steps up to the first that fails, and prints what came out. The last line is the number of tests
+/// that passed and failed, and of those skipped if any were.
+pub(crate) fn run(workspace: &Workspace) -> ExitCode {
+    let mut report = Report::default();
+    // `None` is a failure that the report already holds.
+    let _all_passed = steps(workspace, &mut report);
+    print!("{report}");
+    if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn steps(workspace: &Workspace, report: &mut Report) -> Option<()> {
+    let check = |command: &mut Command| command::run(command);
+
+    let tools = report.step("setup", |_| {
+        let tools = setup::run(workspace)?;
+        provide_clients(workspace);
+        Ok(tools)
+    })?;
+    report.step("format", |_| check(workspace.cargo().args(["fmt", "--all", "--check"])))?;
+    report.step("clippy", |_| {
+        let clippy = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
+        check(workspace.cargo().args(clippy))
+    })?;
+    report.step("documentation", |_| {
+        let doc = ["doc", "--workspace", "--no-deps", "--document-private-items"];
+        check(workspace.cargo().args(doc).env("RUSTDOCFLAGS", "-Dwarnings"))
+    })?;
+    report.step("unit tests", |tally| {
+        let mut tests = workspace.cargo();
+        tests.args(["test", "--no-fail-fast", "--lib", "--bins", "--tests"]).args(packages(&HOST_CRATES));
+        counted(&mut tests, tally)
+    })?;
+    report.step("documentation tests", |tally| {
+        // Of the libraries; a program has none.
+        let mut tests = workspace.cargo();
+        tests.args(["test", "--no-fail-fast", "--doc"]).args(packages(&HOST_CRATES[..2]));
+        counted(&mut tests, tally)
+    })?;
+    report.step("build", |_| build::all(workspace, &tools))?;
+    report.step("end-to-end tests", |tally| {
+        let at_once =
+            thread::available_parallelism().map_or(1, NonZero::get).min(MOST_END_TO_END_TESTS_AT_ONCE);
+        let mut tests = workspace.cargo();
+        tests.args(["test", "--no-fail-fast", "--package", "tests", "--"]);
+        tests.arg(format!("--test-threads={at_once}"));
+        counted(&mut tests, tally)
+    })
+}
+
+/// Installs the clients, or says that they are missing: the tests that use them skip or fail themselves.
+fn provide_clients(workspace: &Workspace) {
+    let mut host = Host::new(&workspace.root);
+    let mut installer = Packages::default();
+    for client in &CLIENTS {
+        if let Some(note) = installer.provide(&mut host, client) {
+            println!("setup: {note}");
+        }
+    }
+}
+
+fn packages<'a>(names: &'a [&'a str]) -> impl Iterator<Item = &'a str> {
+    names.iter().flat_map(|name| ["--package", name])
+}
+
+/// Runs a `cargo test` and adds up its results.
+fn counted(tests: &mut Command, tally: &mut Tally) -> Result<()> {
+    command::run_reading(tests, |line| {
+        if let Some(results) = Tally::read(line) {
+            *tally += results;
+        }
+    })
+}
