@@ -95,6 +95,8 @@ fn copy_if_changed(from: &Path, to: &Path) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+
     use super::*;
 
     #[test]
@@ -103,6 +105,19 @@ mod tests {
         let flags: Vec<_> = flags.split(SEPARATOR).collect();
         assert_eq!(flags[2], "-Clinker=/opt/my tools/bpf-linker");
         assert_eq!(flags.len(), 4);
+    }
+
+    #[test]
+    fn the_compiler_that_setup_chose_is_used() {
+        let workspace = Workspace { root: "/src".into(), target: "/elsewhere".into() };
+        for (compiler, expected) in [(Compiler::Active, None), (Compiler::Debian, Some("/usr/bin/rustc"))] {
+            let tools = Tools { compiler, linker: "/opt/bpf-linker".into() };
+            let build = xdp_build(&workspace, &tools);
+            let env =
+                |name: &str| build.get_envs().find(|(key, _)| *key == name).and_then(|(_, value)| value);
+            assert_eq!(env("RUSTC"), expected.map(OsStr::new), "{compiler:?}");
+            assert_eq!(env("DHCP6_XDP_OBJECT"), Some(OsStr::new("/elsewhere/bpf/dhcp6-ebpf.o")));
+        }
     }
 
     #[test]
