@@ -168,6 +168,8 @@ pub struct Link {
     pub valid_lifetime: [u8; 4],
     /// The interface's name, zero behind it: what a reader without the daemon shows.
     pub interface: [u8; 16],
+    /// The link's name, likewise, as far as it fits.
+    pub name: [u8; 64],
     /// For each option code below 256, [`OPTION_IGNORED`] or [`OPTION_PASSED`].
     pub option_policy: [u8; 256],
     /// For each requested code below 256, the bit of the rendered option, 0 where it is not configured, or
@@ -179,7 +181,7 @@ pub struct Link {
     pub reserved: u32,
 }
 
-const _: () = assert!(size_of::<Link>() == 584);
+const _: () = assert!(size_of::<Link>() == 648);
 
 impl Link {
     /// Sum over all of a Reply's pseudo-header, UDP header and IA_NA that is the same for every client of the

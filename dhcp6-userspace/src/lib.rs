@@ -4,8 +4,11 @@
 //! (addresses and their state), [`lease`] (bindings and the durable store), [`config`] (what the operator
 //! wants), and `engine` (the protocol, without I/O). Above it the modules that touch the system.
 
+pub mod clock;
 pub mod config;
+pub mod engine;
 pub mod fastpath;
 pub mod lease;
+pub mod net;
 pub mod pool;
 pub mod time;

@@ -31,6 +31,12 @@ impl Time {
         Self::from_millis(self.0.saturating_add(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
     }
 
+    /// `self` earlier by a lifetime in seconds; [`Time::NEVER`] stays, and the epoch is the earliest.
+    #[must_use]
+    pub fn before_lifetime(self, seconds: u32) -> Self {
+        if self == Self::NEVER { self } else { Self(self.0.saturating_sub(u64::from(seconds) * 1000)) }
+    }
+
     /// `self` later by a lifetime of the protocol in seconds, where 0xffffffff is infinity (RFC 9915,
     /// section 7.7).
     #[must_use]

@@ -4,8 +4,10 @@
 
 mod maps;
 mod program;
+mod render;
 
 pub use maps::{
     BindingEntry, Bindings, Counters, MapDescription, MapError, PinnedMaps, ReplyBlocks, map_directory,
 };
 pub use program::{AttachedMode, Attachment, FastPath, FastPathError, Instance, TestRunOutcome};
+pub use render::render;

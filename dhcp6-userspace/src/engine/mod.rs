@@ -1,0 +1,254 @@
+//! The protocol, without I/O: octets, arrival facts and the time go in, replies and state changes come out.
+//!
+//! One round of the daemon is
+//!
+//! 1. [`Engine::handle`] for each message that has arrived, and [`Engine::expire`] now and then;
+//! 2. [`Engine::take_batch`]: the changes that these have caused;
+//! 3. the kernel forgets [`Batch::forget`] (invariant 6: before any reply of the round leaves);
+//! 4. the store commits [`Batch::changes`];
+//! 5. [`Engine::committed`] tells what the kernel may serve from now on (invariant 1: after the commit);
+//! 6. the replies leave. Where the commit failed, only those that do not need it ([`Answer::needs_commit`]).
+//!
+//! The engine tells apart what it means to promise ([`Lease::expires_at`]) from what storage is known to say, so
+//! a failed commit needs no undoing: the next message of the client asks for it again.
+
+mod bindings;
+mod handlers;
+mod link;
+mod message;
+mod offers;
+mod reply;
+mod table;
+#[cfg(test)]
+mod tests;
+mod view;
+
+use std::{net::Ipv6Addr, time::Duration};
+
+use dhcp6_common::wire::{Duid, MessageType, OptionCode};
+use rand::{SeedableRng as _, rngs::StdRng};
+
+use self::{link::Link, offers::Offers, table::Table};
+use crate::{
+    config::Config,
+    lease::{Change, Conflict, Contents, Lease},
+    time::Time,
+};
+
+pub use view::{AddressState, AddressView, LeaseView, LinkView};
+
+/// The server's protocol state.
+#[derive(Debug)]
+pub struct Engine {
+    server: Duid,
+    preference: u8,
+    horizon: Duration,
+    links: Vec<Link>,
+    table: Table,
+    offers: Offers,
+    conflicts: Vec<Conflict>,
+    rng: StdRng,
+    batch: Batch,
+}
+
+/// What is known of a message besides its octets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// Index of the link, in the order of the configuration.
+    pub link: u32,
+    /// Whether it was sent to a multicast address.
+    pub multicast: bool,
+}
+
+/// A message to be sent back to where the client's came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Advertise or Reply.
+    pub kind: MessageType,
+    /// The message's octets.
+    pub message: Vec<u8>,
+    /// Whether it promises what only the commit of this round's batch puts into storage.
+    pub needs_commit: bool,
+}
+
+/// Why a message is not answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum DropReason {
+    /// Shorter than type and transaction identifier.
+    TooShort,
+    /// A message type that RFC 9915 does not define.
+    UnknownType,
+    /// An option reaches beyond the end of what contains it, or is shorter than its fields.
+    Malformed,
+    /// A message that only clients or relay agents take.
+    NotForServers,
+    /// A relay agent's message.
+    Relayed,
+    /// Not sent to a multicast address.
+    Unicast,
+    /// No Client Identifier.
+    NoClientId,
+    /// A Client Identifier that is empty or longer than 130 octets.
+    BadClientId,
+    /// An option that must stand alone occurs more than once.
+    RepeatedOption,
+    /// A Server Identifier where none may be.
+    ServerIdPresent,
+    /// No Server Identifier where one must be.
+    NoServerId,
+    /// For another server.
+    OtherServer,
+    /// An Information-request with an IA.
+    IaInInformationRequest,
+    /// A Confirm without an address.
+    NothingToConfirm,
+    /// Nothing may be promised while the store does not commit.
+    StoreFailed,
+}
+
+impl DropReason {
+    /// Every reason.
+    pub const ALL: [Self; 15] = [
+        Self::TooShort,
+        Self::UnknownType,
+        Self::Malformed,
+        Self::NotForServers,
+        Self::Relayed,
+        Self::Unicast,
+        Self::NoClientId,
+        Self::BadClientId,
+        Self::RepeatedOption,
+        Self::ServerIdPresent,
+        Self::NoServerId,
+        Self::OtherServer,
+        Self::IaInInformationRequest,
+        Self::NothingToConfirm,
+        Self::StoreFailed,
+    ];
+
+    /// The name in counters and JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::TooShort => "too_short",
+            Self::UnknownType => "unknown_type",
+            Self::Malformed => "malformed",
+            Self::NotForServers => "not_for_servers",
+            Self::Relayed => "relayed",
+            Self::Unicast => "unicast",
+            Self::NoClientId => "no_client_id",
+            Self::BadClientId => "bad_client_id",
+            Self::RepeatedOption => "repeated_option",
+            Self::ServerIdPresent => "server_id_present",
+            Self::NoServerId => "no_server_id",
+            Self::OtherServer => "other_server",
+            Self::IaInInformationRequest => "ia_in_information_request",
+            Self::NothingToConfirm => "nothing_to_confirm",
+            Self::StoreFailed => "store_failed",
+        }
+    }
+}
+
+/// What a round has changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// For the store, in this order.
+    pub changes: Vec<Change>,
+    /// Clients, by link and DUID, that the kernel must not answer any more.
+    pub forget: Vec<(u32, Duid)>,
+}
+
+impl Batch {
+    /// Whether nothing has changed.
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty() && self.forget.is_empty()
+    }
+}
+
+/// A binding that the kernel may grant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KernelBinding {
+    /// Index of the link.
+    pub link: u32,
+    /// The client.
+    pub duid: Duid,
+    /// Its IA_NA.
+    pub iaid: u32,
+    /// The address.
+    pub address: Ipv6Addr,
+    /// The last time at which a grant of the link's valid lifetime is covered by storage.
+    pub serve_until: Time,
+}
+
+impl Engine {
+    /// Takes up service with what the store holds.
+    ///
+    /// Leases and conflicts of links that are not configured are left in the store and otherwise ignored. `seed`
+    /// drives random allocation.
+    pub fn new(config: &Config, server: Duid, contents: Contents, now: Time, seed: u64) -> Self {
+        let mut engine = Self {
+            server,
+            preference: config.server.preference,
+            horizon: config.fast_path.horizon,
+            links: config.links.iter().cloned().map(Link::new).collect(),
+            table: Table::default(),
+            offers: Offers::default(),
+            conflicts: Vec::new(),
+            rng: StdRng::seed_from_u64(seed),
+            batch: Batch::default(),
+        };
+        engine.take_up(contents, now);
+        engine
+    }
+
+    /// The Server Identifier.
+    pub fn server_duid(&self) -> &Duid {
+        &self.server
+    }
+
+    /// The type of a message, for the counters; `None` where RFC 9915 has none.
+    pub fn message_type(message: &[u8]) -> Option<MessageType> {
+        message::message_type(message)
+    }
+
+    /// What has changed since this was called last.
+    pub fn take_batch(&mut self) -> Batch {
+        std::mem::take(&mut self.batch)
+    }
+
+    /// Notes that a batch is on stable storage. Returns what the kernel may serve by it.
+    pub fn committed(&mut self, batch: &Batch) -> Vec<KernelBinding> {
+        let mut served = Vec::new();
+        for change in &batch.changes {
+            if let Change::PutLease(Lease { address, duid, iaid, expires_at, .. }) = change {
+                self.table.stored(*address, duid, *iaid, *expires_at);
+                served.extend(self.kernel_binding(*address));
+            }
+        }
+        served
+    }
+
+    /// Everything that the kernel may serve: to fill its maps at start.
+    pub fn kernel_bindings(&self) -> impl Iterator<Item = KernelBinding> {
+        self.table.iter().filter_map(|(address, _)| self.kernel_binding(address))
+    }
+
+    /// Whether an option of a Solicit never changes the answer, whatever its value, so that the kernel need not
+    /// look at it.
+    pub fn ignores(code: OptionCode) -> bool {
+        matches!(
+            code,
+            OptionCode::USER_CLASS
+                | OptionCode::VENDOR_CLASS
+                | OptionCode::VENDOR_OPTIONS
+                | OptionCode::RECONFIGURE_ACCEPT
+                | OptionCode::CLIENT_FQDN
+        )
+    }
+
+    /// The options of a Reply with Rapid Commit on a link, between its IA_NA and its Client Identifier, for a
+    /// client that requests the options for which `requested` says so.
+    pub fn rapid_commit_block(&self, link: u32, requested: impl Fn(OptionCode) -> bool) -> Vec<u8> {
+        let options = &self.links[link as usize].config.options;
+        reply::rapid_commit_block(&self.server, options, requested)
+    }
+}

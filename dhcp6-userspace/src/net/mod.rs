@@ -1,0 +1,7 @@
+//! Sockets and interfaces.
+
+mod interface;
+mod socket;
+
+pub use interface::{Interface, InterfaceError};
+pub use socket::{Datagram, LinkSocket, SocketError};
