@@ -2,10 +2,13 @@
 //!
 //! Layers point one way: [`time`] and the wire format of `dhcp6_common` lie at the bottom, then [`pool`]
 //! (addresses and their state), [`lease`] (bindings and the durable store), [`config`] (what the operator
-//! wants), and `engine` (the protocol, without I/O). Above it the modules that touch the system.
+//! wants), and [`engine`] (the protocol, without I/O). Above it the modules that touch the system: [`clock`],
+//! [`net`] (sockets), [`fastpath`] (BPF), [`control`] (the control socket), and [`daemon`], which runs them all.
 
 pub mod clock;
 pub mod config;
+pub mod control;
+pub mod daemon;
 pub mod engine;
 pub mod fastpath;
 pub mod lease;

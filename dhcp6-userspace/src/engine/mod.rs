@@ -71,7 +71,7 @@ pub struct Answer {
     pub needs_commit: bool,
 }
 
-/// Why a message is not answered.
+/// Why a message is not answered. The last two are the daemon's: the engine has answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum DropReason {
     /// Shorter than type and transaction identifier.
@@ -104,11 +104,13 @@ pub enum DropReason {
     NothingToConfirm,
     /// Nothing may be promised while the store does not commit.
     StoreFailed,
+    /// The answer could not be sent.
+    SendFailed,
 }
 
 impl DropReason {
     /// Every reason.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::TooShort,
         Self::UnknownType,
         Self::Malformed,
@@ -124,6 +126,7 @@ impl DropReason {
         Self::IaInInformationRequest,
         Self::NothingToConfirm,
         Self::StoreFailed,
+        Self::SendFailed,
     ];
 
     /// The name in counters and JSON.
@@ -144,6 +147,7 @@ impl DropReason {
             Self::IaInInformationRequest => "ia_in_information_request",
             Self::NothingToConfirm => "nothing_to_confirm",
             Self::StoreFailed => "store_failed",
+            Self::SendFailed => "send_failed",
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::net::Ipv6Addr;
 
 use dhcp6_common::wire::Duid;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Engine, table::Binding};
 use crate::{
@@ -24,7 +24,7 @@ pub struct LinkView<'a> {
 }
 
 /// Which of the four lists an address is in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AddressState {
     /// Assignable.

@@ -11,6 +11,7 @@ use aya::{
     maps::MapData,
     programs::{ProgramError, TestRun as _, TestRunOptions, Xdp, XdpMode, xdp::XdpLinkId},
 };
+use aya_log::EbpfLogger;
 use dhcp6_common::{
     Reason, Verdict,
     contract::{
@@ -48,6 +49,9 @@ pub enum FastPathError {
         "cannot load the XDP program's object: {0}; it takes CAP_BPF and CAP_NET_ADMIN, and Linux 5.18 or newer"
     )]
     Load(#[from] EbpfError),
+    /// The program's log cannot be read.
+    #[error("cannot read the XDP program's log: {0}")]
+    Log(#[from] aya_log::Error),
     /// The verifier or the driver refused the program.
     #[error("cannot {what} the XDP program on {interface}: {source}")]
     Program {
@@ -95,10 +99,11 @@ pub struct Attachment {
 }
 
 /// An instance of the program, loaded for one slot.
-#[derive(Debug)]
 pub struct Instance {
     slot: u32,
     ebpf: Ebpf,
+    /// Reads what the program logs, where it is to log.
+    logger: Option<EbpfLogger<&'static dyn log::Log>>,
 }
 
 /// The loaded programs and their maps. They leave the kernel with it, except for the maps, whose pins stay to
@@ -140,7 +145,7 @@ impl FastPath {
             .map_err(|source| FastPathError::PinDirectory { path: directory.clone(), source })?;
         let mut spares = Vec::new();
         for slot in (0..slots).rev() {
-            let ebpf = EbpfLoader::new()
+            let mut ebpf = EbpfLoader::new()
                 .default_map_pin_directory(&directory)
                 .map_max_entries(BINDINGS, config.max_bindings)
                 .map_max_entries(LONG_BINDINGS, config.max_bindings)
@@ -150,7 +155,8 @@ impl FastPath {
                 .override_global(SLOT_GLOBAL, &slot, true)
                 .override_global(LOG_GLOBAL, &u32::from(config.log), true)
                 .load(object)?;
-            let mut instance = Instance { slot, ebpf };
+            let logger = config.log.then(|| EbpfLogger::init(&mut ebpf)).transpose()?;
+            let mut instance = Instance { slot, ebpf, logger };
             instance.xdp().load().map_err(|source| FastPathError::Program {
                 what: "load",
                 interface: format!("slot {slot}"),
@@ -219,6 +225,13 @@ impl FastPath {
         &mut self.spares
     }
 
+    /// Passes on what the programs have logged since the last time, to the `log` crate.
+    pub fn flush_logs(&mut self) {
+        for logger in self.attachments.iter_mut().filter_map(|(_, instance)| instance.logger.as_mut()) {
+            logger.flush();
+        }
+    }
+
     /// Takes the program off all interfaces. The maps stay pinned.
     ///
     /// # Errors
@@ -243,11 +256,6 @@ impl Instance {
             .program_mut(PROGRAM)
             .and_then(|program| program.try_into().ok())
             .expect("the object has the program of the contract")
-    }
-
-    /// The object, for aya-log.
-    pub fn ebpf(&mut self) -> &mut Ebpf {
-        &mut self.ebpf
     }
 
     /// How many instructions the verifier walked through (Linux 5.16).

@@ -1,8 +1,11 @@
 //! What the server has to know of an interface.
 
-use std::net::Ipv6Addr;
+use std::{fs, io, net::Ipv6Addr};
 
 use nix::{ifaddrs::getifaddrs, net::if_::if_nametoindex};
+
+/// The addresses of this network namespace, with their flags.
+const ADDRESSES: &str = "/proc/net/if_inet6";
 
 /// An interface that a link is attached to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +34,9 @@ pub enum InterfaceError {
     /// The kernel does not list its interfaces.
     #[error("cannot list the interfaces: {0}")]
     List(#[from] nix::Error),
+    /// The kernel does not tell its addresses.
+    #[error("cannot read {ADDRESSES}: {0}")]
+    Addresses(io::Error),
 }
 
 impl Interface {
@@ -41,20 +47,53 @@ impl Interface {
     /// [`InterfaceError`].
     pub fn find(name: &str) -> Result<Self, InterfaceError> {
         let index = if_nametoindex(name).map_err(|_| InterfaceError::Missing(name.to_owned()))?;
-        let mut mac = [0; 6];
-        let mut link_local = None;
-        for entry in getifaddrs()?.filter(|entry| entry.interface_name == name) {
-            let Some(address) = entry.address else { continue };
-            if let Some(link) = address.as_link_addr() {
-                mac = link.addr().unwrap_or_default();
-            }
-            if let Some(inet) = address.as_sockaddr_in6()
-                && inet.ip().is_unicast_link_local()
-            {
-                link_local.get_or_insert(inet.ip());
-            }
+        // Not from /sys, which shows the network namespace that it was mounted in.
+        let mac = getifaddrs()?
+            .filter(|entry| entry.interface_name == name)
+            .find_map(|entry| entry.address?.as_link_addr()?.addr());
+        let addresses = fs::read_to_string(ADDRESSES).map_err(InterfaceError::Addresses)?;
+        Ok(Self {
+            name: name.to_owned(),
+            index,
+            mac: mac.unwrap_or_default(),
+            link_local: addresses
+                .lines()
+                .find_map(|line| parse_link_local(line, name))
+                .ok_or_else(|| InterfaceError::NoLinkLocal(name.to_owned()))?,
+        })
+    }
+}
+
+/// A usable link-local address of an interface, from a line of /proc/net/if_inet6: address, index, prefix
+/// length, scope and flags in hexadecimal, and the interface.
+fn parse_link_local(line: &str, interface: &str) -> Option<Ipv6Addr> {
+    /// IFA_F_TENTATIVE and IFA_F_DADFAILED of linux/if_addr.h: nothing can be sent from such an address.
+    const UNUSABLE: u32 = 0x40 | 0x08;
+    let [address, _index, _prefix, _scope, flags, name] = *line.split_whitespace().collect::<Vec<_>>() else {
+        return None;
+    };
+    let address = Ipv6Addr::from(u128::from_str_radix(address, 16).ok()?);
+    let usable = u32::from_str_radix(flags, 16).ok()? & UNUSABLE == 0;
+    (name == interface && usable && address.is_unicast_link_local()).then_some(address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_link_local;
+
+    #[test]
+    fn only_usable_link_local_addresses_are_taken() {
+        let used = "fe80000000000000000000fffe0000c1 02 40 20 80     eth1";
+        let expected = "fe80::ff:fe00:c1".parse().unwrap();
+        for (line, interface, address) in [
+            (used, "eth1", Some(expected)),
+            (used, "eth2", None),
+            ("fe80000000000000000000fffe0000c1 02 40 20 c0     eth1", "eth1", None),
+            ("fe80000000000000000000fffe0000c1 02 40 20 88     eth1", "eth1", None),
+            ("20010db8000000000000000000000001 02 40 00 80     eth1", "eth1", None),
+            ("", "eth1", None),
+        ] {
+            assert_eq!(parse_link_local(line, interface), address, "{line}");
         }
-        let link_local = link_local.ok_or_else(|| InterfaceError::NoLinkLocal(name.to_owned()))?;
-        Ok(Self { name: name.to_owned(), index, mac, link_local })
     }
 }

@@ -4,6 +4,7 @@ use std::{
     io::{self, IoSlice, IoSliceMut},
     net::{Ipv6Addr, SocketAddrV6},
     os::fd::AsRawFd as _,
+    task::{Context, Poll},
 };
 
 use dhcp6_common::wire::ALL_RELAY_AGENTS_AND_SERVERS;
@@ -103,13 +104,13 @@ impl LinkSocket {
         self.dropped
     }
 
-    /// Waits until there is something to receive.
+    /// Whether there is something to receive; if not, the task is woken when there is.
     ///
     /// # Errors
     ///
     /// The runtime's.
-    pub async fn readable(&self) -> io::Result<()> {
-        self.socket.readable().await
+    pub fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.socket.poll_recv_ready(context)
     }
 
     /// Receives a datagram that is waiting; `None` where there is none.

@@ -1,2 +1,0 @@
-//! dhcp6ctl
-fn main() {}

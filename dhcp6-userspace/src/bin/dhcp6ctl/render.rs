@@ -1,0 +1,220 @@
+//! Tables for people, JSON for programs.
+
+use std::fmt::Display;
+
+use comfy_table::{Table, presets::NOTHING};
+use dhcp6_common::Reason;
+use dhcp6_userspace::{
+    control::{AddressRow, Count, Counts, LeaseRow, PoolDetail, PoolRow, Status},
+    engine::AddressState,
+    fastpath::MapDescription,
+};
+use serde::Serialize;
+
+use crate::maps::{EntryRow, FastPathCounters, Stats};
+
+/// Where answers go.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Output {
+    /// One JSON document instead of a table.
+    pub(crate) json: bool,
+}
+
+impl Output {
+    /// Prints a document on stdout.
+    pub(crate) fn show<T: Serialize + ForPeople>(self, document: &T) {
+        if self.json {
+            println!("{}", serde_json::to_string(document).expect("the documents have string keys"));
+        } else {
+            println!("{}", document.for_people());
+        }
+    }
+}
+
+/// How a document looks to people.
+pub(crate) trait ForPeople {
+    fn for_people(&self) -> String;
+}
+
+fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
+    let mut table = Table::new();
+    table.load_preset(NOTHING).set_header(header);
+    table.add_rows(rows);
+    table.trim_fmt()
+}
+
+fn or_dash<T: Display>(value: Option<T>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}
+
+fn counts(counts: &Counts) -> [String; 4] {
+    let Counts { idle, used, conflict, excluded } = counts;
+    [idle, used, conflict, excluded].map(|Count(count)| count.to_string())
+}
+
+impl ForPeople for Status {
+    fn for_people(&self) -> String {
+        let Self {
+            version,
+            pid,
+            since,
+            server_duid,
+            links,
+            fast_path,
+            fast_path_maps,
+            store,
+            last_reload: _,
+        } = self;
+        let mode = |interface: &str| {
+            or_dash(fast_path.iter().find(|row| row.interface == interface).map(|row| &row.mode))
+        };
+        let links = table(
+            ["LINK", "INTERFACE", "ADDRESS", "FAST PATH"],
+            links.iter().map(|link| {
+                [link.name.clone(), link.interface.clone(), link.address.to_string(), mode(&link.interface)]
+            }),
+        );
+        let store_state = match (store.ok, &store.last_error) {
+            (true, _) => "ok".to_owned(),
+            (false, error) => format!("FAILING, nothing new is promised: {}", or_dash(error.as_ref())),
+        };
+        let maps = fast_path_maps.as_ref().map_or_else(
+            || "off".to_owned(),
+            |maps| format!("maps in {}, {} bindings refused", maps.pin_dir.display(), maps.refused_bindings),
+        );
+        format!(
+            "dhcp6d {version}, process {pid}, since {since}\n\
+             server DUID  {server_duid}\n\
+             store        {} {store_state}, {} commits, {} failed\n\
+             fast path    {maps}\n\n{links}",
+            store.kind, store.commits, store.failed_commits
+        )
+    }
+}
+
+impl ForPeople for Vec<PoolRow> {
+    fn for_people(&self) -> String {
+        table(
+            ["LINK", "INTERFACE", "IDLE", "USED", "CONFLICT", "EXCLUDED"],
+            self.iter().map(|row| {
+                let [idle, used, conflict, excluded] = counts(&row.counts);
+                [row.link.clone(), row.interface.clone(), idle, used, conflict, excluded]
+            }),
+        )
+    }
+}
+
+impl ForPeople for PoolDetail {
+    fn for_people(&self) -> String {
+        let [idle, used, conflict, excluded] = counts(&self.counts);
+        let rows = self.addresses.iter().map(|AddressRow { address, state, duid }| {
+            let state = match state {
+                AddressState::Idle => "idle",
+                AddressState::Used => "used",
+                AddressState::Conflict => "conflict",
+                AddressState::Excluded => "excluded",
+            };
+            [address.to_string(), state.to_owned(), or_dash(duid.as_ref())]
+        });
+        format!(
+            "{}: {idle} idle, {used} used, {conflict} in conflict, {excluded} excluded\n\n{}",
+            self.link,
+            table(["ADDRESS", "STATE", "DUID"], rows)
+        )
+    }
+}
+
+impl ForPeople for Vec<LeaseRow> {
+    fn for_people(&self) -> String {
+        table(
+            ["ADDRESS", "LINK", "STATE", "VALID UNTIL", "IAID", "DUID"],
+            self.iter().map(|lease| {
+                [
+                    lease.address.to_string(),
+                    lease.link.clone(),
+                    lease.state.clone(),
+                    lease.valid_until.clone(),
+                    lease.iaid.to_string(),
+                    lease.duid.clone(),
+                ]
+            }),
+        )
+    }
+}
+
+impl ForPeople for Vec<MapDescription> {
+    fn for_people(&self) -> String {
+        table(
+            ["NAME", "TYPE", "KEY", "VALUE", "ENTRIES", "CAPACITY", "BYTES"],
+            self.iter().map(|map| {
+                [
+                    map.name.clone(),
+                    map.kind.clone(),
+                    map.key_size.to_string(),
+                    map.value_size.to_string(),
+                    map.entries.to_string(),
+                    map.capacity.to_string(),
+                    map.bytes.to_string(),
+                ]
+            }),
+        )
+    }
+}
+
+impl ForPeople for Vec<EntryRow> {
+    fn for_people(&self) -> String {
+        table(
+            ["LINK", "ADDRESS", "IAID", "SERVE UNTIL", "LAST GRANT", "GRANTS", "DUID"],
+            self.iter().map(|row| {
+                [
+                    row.link.clone(),
+                    or_dash(row.ia_na.as_ref().map(|ia| ia.address)),
+                    or_dash(row.ia_na.as_ref().map(|ia| ia.iaid)),
+                    row.serve_until.clone(),
+                    or_dash(row.last_grant.as_ref()),
+                    row.grants.to_string(),
+                    row.duid.clone(),
+                ]
+            }),
+        )
+    }
+}
+
+impl ForPeople for Stats {
+    /// Counters of zero are left out.
+    fn for_people(&self) -> String {
+        let mut rows = Vec::new();
+        let mut row = |plane: &str, what: &str, reason: &str, count: u64, meaning: &str| {
+            if count > 0 {
+                rows.push([plane, what, reason, &count.to_string(), meaning].map(str::to_owned));
+            }
+        };
+        for (interface, counters) in &self.interfaces {
+            let FastPathCounters { answered, passed, dropped } = counters;
+            row(interface, "answered", "", *answered, "");
+            for (what, reasons) in [("passed", passed), ("dropped", dropped)] {
+                for (name, count) in reasons {
+                    let reason = Reason::ALL.iter().find(|reason| reason.name() == *name);
+                    row(interface, what, name, *count, reason.map_or("", |reason| reason.description()));
+                }
+            }
+        }
+        if let Some(slow_path) = &self.slow_path {
+            for (what, counts) in [
+                ("received", &slow_path.received),
+                ("sent", &slow_path.sent),
+                ("dropped", &slow_path.dropped),
+            ] {
+                for (name, count) in counts {
+                    row("daemon", what, name, *count, "");
+                }
+            }
+            row("daemon", "socket", "drops", slow_path.socket_drops, "The sockets were full.");
+        }
+        let mut text = table(["PLANE", "", "REASON", "COUNT", "MEANING"], rows);
+        if self.slow_path.is_none() {
+            text.push_str("\n\ndhcp6d cannot be reached: these are the kernel's counters only");
+        }
+        text
+    }
+}

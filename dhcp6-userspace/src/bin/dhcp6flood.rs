@@ -1,2 +1,0 @@
-//! dhcp6flood
-fn main() {}

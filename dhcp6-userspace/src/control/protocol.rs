@@ -1,0 +1,250 @@
+//! Questions and answers of the control socket, which are also the JSON of `dhcp6ctl`.
+
+use std::{collections::BTreeMap, net::Ipv6Addr, path::PathBuf};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+
+use crate::{engine::AddressState, pool::PoolCounts};
+
+/// What an operator asks.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case")]
+pub enum Query {
+    /// [`Status`]
+    Status,
+    /// A list of [`PoolRow`]
+    PoolList,
+    /// [`PoolDetail`]
+    PoolShow {
+        /// Name of the link.
+        link: String,
+        /// Only the addresses in this list; all but the idle ones where absent.
+        state: Option<AddressState>,
+        /// At most so many addresses.
+        limit: usize,
+    },
+    /// A list of [`LeaseRow`]
+    LeaseList {
+        /// Only those of this link.
+        link: Option<String>,
+        /// Only those of this client.
+        duid: Option<String>,
+    },
+    /// [`SlowPathCounters`]
+    Stats,
+}
+
+/// What the daemon says.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Response {
+    /// The document that was asked for.
+    Ok(serde_json::Value),
+    /// Why there is none.
+    Refused(String),
+}
+
+/// `dhcp6ctl status`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the daemon.
+    pub version: String,
+    /// Its process.
+    pub pid: u32,
+    /// Since when it serves, RFC 3339 in UTC.
+    pub since: String,
+    /// The Server Identifier.
+    pub server_duid: String,
+    /// The links.
+    pub links: Vec<LinkStatus>,
+    /// Where the XDP program runs; empty where the fast path is off.
+    pub fast_path: Vec<FastPathRow>,
+    /// What the fast path is like; absent where it is off.
+    pub fast_path_maps: Option<FastPathStatus>,
+    /// The store.
+    pub store: StoreStatus,
+    /// When the configuration was last reloaded; this version does not reload.
+    pub last_reload: Option<String>,
+}
+
+/// A link in [`Status`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LinkStatus {
+    /// Its name.
+    pub name: String,
+    /// Its interface.
+    pub interface: String,
+    /// The source of all replies.
+    pub address: Ipv6Addr,
+}
+
+/// An interface with the XDP program.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FastPathRow {
+    /// The interface.
+    pub interface: String,
+    /// `native` or `generic`.
+    pub mode: String,
+}
+
+/// The fast path in [`Status`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FastPathStatus {
+    /// The configured directory of the pinned maps.
+    pub pin_dir: PathBuf,
+    /// Bindings that did not get into the maps, for one because these were full.
+    pub refused_bindings: u64,
+}
+
+/// The store in [`Status`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct StoreStatus {
+    /// `sqlite` or `memory`.
+    pub kind: String,
+    /// Whether the last commit succeeded: if not, nothing new is promised.
+    pub ok: bool,
+    /// What the store said when it last failed.
+    pub last_error: Option<String>,
+    /// Commits that succeeded.
+    pub commits: u64,
+    /// Commits that failed.
+    pub failed_commits: u64,
+}
+
+/// A line of `dhcp6ctl pool list`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PoolRow {
+    /// Name of the link.
+    pub link: String,
+    /// Its interface.
+    pub interface: String,
+    /// Addresses in each of the four lists.
+    pub counts: Counts,
+}
+
+/// `dhcp6ctl pool show`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PoolDetail {
+    /// Name of the link.
+    pub link: String,
+    /// Addresses in each of the four lists.
+    pub counts: Counts,
+    /// The members that were asked for, ascending.
+    pub addresses: Vec<AddressRow>,
+}
+
+/// How many addresses are in each of the four lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Assignable.
+    pub idle: Count,
+    /// Leased.
+    pub used: Count,
+    /// Declined by a client.
+    pub conflict: Count,
+    /// Not assignable.
+    pub excluded: Count,
+}
+
+impl From<PoolCounts> for Counts {
+    fn from(counts: PoolCounts) -> Self {
+        let PoolCounts { idle, used, conflict, excluded } = counts;
+        Self {
+            idle: Count(idle),
+            used: Count(used.into()),
+            conflict: Count(conflict.into()),
+            excluded: Count(excluded),
+        }
+    }
+}
+
+/// A number that is a string in JSON where it exceeds 2^53, which is all that some readers can take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Count(pub u128);
+
+impl Serialize for Count {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match u64::try_from(self.0) {
+            Ok(count) if count <= 1 << 53 => serializer.serialize_u64(count),
+            _ => serializer.collect_str(&self.0),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Count {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Form {
+            Number(u64),
+            Text(String),
+        }
+        match Form::deserialize(deserializer)? {
+            Form::Number(count) => Ok(Self(count.into())),
+            Form::Text(text) => text.parse().map(Self).map_err(D::Error::custom),
+        }
+    }
+}
+
+/// An address in [`PoolDetail`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AddressRow {
+    /// The address.
+    pub address: Ipv6Addr,
+    /// Its list.
+    pub state: AddressState,
+    /// Who has it, declined it, or is to have it.
+    pub duid: Option<String>,
+}
+
+/// A line of `dhcp6ctl lease list`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LeaseRow {
+    /// Name of the link.
+    pub link: String,
+    /// The client.
+    pub duid: String,
+    /// Its IA.
+    pub iaid: u32,
+    /// `na`
+    pub kind: String,
+    /// The address.
+    pub address: Ipv6Addr,
+    /// What either plane has promised last, RFC 3339 in UTC, or `never`.
+    pub preferred_until: String,
+    /// What either plane has promised last, RFC 3339 in UTC, or `never`.
+    pub valid_until: String,
+    /// `bound`, or `remembered` where the client has the address no more.
+    pub state: String,
+}
+
+/// The daemon's part of `dhcp6ctl stats`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct SlowPathCounters {
+    /// Messages received, by type; `unknown` for others than those of RFC 9915.
+    pub received: BTreeMap<String, u64>,
+    /// Messages sent, by type.
+    pub sent: BTreeMap<String, u64>,
+    /// Messages that were not answered, by reason.
+    pub dropped: BTreeMap<String, u64>,
+    /// Datagrams that the kernel dropped because the sockets were full.
+    pub socket_drops: u64,
+    /// Attempts to receive that failed.
+    pub receive_errors: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Count;
+
+    #[test]
+    fn large_counts_are_strings() {
+        for (count, json) in
+            [(0, "0"), (1 << 53, "9007199254740992"), ((1 << 53) + 1, "\"9007199254740993\"")]
+        {
+            assert_eq!(serde_json::to_string(&Count(count)).unwrap(), json);
+            assert_eq!(serde_json::from_str::<Count>(json).unwrap(), Count(count));
+        }
+        assert_eq!(serde_json::to_string(&Count(u128::MAX)).unwrap(), format!("\"{}\"", u128::MAX));
+    }
+}

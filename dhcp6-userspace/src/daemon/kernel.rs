@@ -1,0 +1,122 @@
+//! Keeps the kernel's maps in step with the engine.
+
+use anyhow::{Context as _, Result};
+use dhcp6_common::wire::Duid;
+use tracing::{error, info, warn};
+
+use crate::{
+    clock::Clock,
+    config::{Config, XdpModeSetting},
+    control::FastPathRow,
+    engine::{Engine, KernelBinding},
+    fastpath::{AttachedMode, FastPath, render},
+    net::LinkSocket,
+};
+
+/// The fast path of a running daemon.
+pub(super) struct Kernel {
+    fast_path: FastPath,
+    clock: Clock,
+    /// Bindings that the maps did not take.
+    pub(super) refused: u64,
+}
+
+impl Kernel {
+    /// Loads the program and fills the maps. Nothing is attached yet.
+    pub(super) fn load(
+        config: &Config,
+        engine: &Engine,
+        clock: Clock,
+        sockets: &[LinkSocket],
+    ) -> Result<Self> {
+        let slots = u32::try_from(config.links.len()).context("too many links")?;
+        let mut fast_path = FastPath::load(&config.fast_path, slots)?;
+        for (slot, (link, socket)) in (0..).zip(config.links.iter().zip(sockets)) {
+            let (link, blocks) = render(engine, slot, link, socket.interface());
+            fast_path.links.put(slot, &link, &blocks)?;
+        }
+        let mut kernel = Self { fast_path, clock, refused: 0 };
+        kernel.serve(engine.kernel_bindings());
+        Ok(kernel)
+    }
+
+    /// Attaches the program to every interface.
+    pub(super) fn attach(&mut self, config: &Config, sockets: &[LinkSocket]) -> Result<()> {
+        for (slot, socket) in (0..).zip(sockets) {
+            let interface = &socket.interface().name;
+            let mode = self.fast_path.attach(slot, interface, config.fast_path.mode)?.mode;
+            if mode == AttachedMode::Generic && config.fast_path.mode == XdpModeSetting::Auto {
+                warn!("{interface} has no native XDP: the fast path runs in the network stack, and slower");
+            }
+            info!("the fast path answers on {interface} in {} mode", mode.name());
+        }
+        Ok(())
+    }
+
+    /// Makes the kernel forget clients. When this returns, it answers none of them.
+    pub(super) fn forget(&mut self, clients: &[(u32, Duid)]) {
+        for (link, duid) in clients {
+            if let Err(failure) = self.fast_path.bindings.remove(*link, duid) {
+                self.suspend(*link, &failure);
+            }
+        }
+    }
+
+    /// Lets the kernel answer clients. Those that the maps do not take are answered by the daemon.
+    pub(super) fn serve(&mut self, bindings: impl IntoIterator<Item = KernelBinding>) {
+        for binding in bindings {
+            let KernelBinding { link, duid, iaid, address, serve_until } = binding;
+            let serve_until = self.clock.boottime_of(serve_until);
+            if let Err(failure) =
+                self.fast_path.bindings.put(link, &duid, address.octets(), iaid, serve_until)
+            {
+                if self.refused == 0 {
+                    warn!("{failure}: this client, and perhaps others, are answered by the daemon only");
+                }
+                self.refused += 1;
+                // What the map may still hold of the client is not what the engine says.
+                self.forget(&[(link, duid)]);
+            }
+        }
+    }
+
+    /// When the kernel last granted a client's address; `None` where it has not.
+    pub(super) fn last_grant(&self, link: u32, duid: &Duid, address: [u8; 16]) -> Option<crate::time::Time> {
+        let binding = self.fast_path.bindings.get(link, duid).ok().flatten()?;
+        (binding.address == address && binding.last_grant != 0)
+            .then(|| self.clock.time_of(binding.last_grant))
+    }
+
+    pub(super) fn rows(&self) -> Vec<FastPathRow> {
+        self.fast_path
+            .attachments()
+            .map(|attachment| FastPathRow {
+                interface: attachment.interface.clone(),
+                mode: attachment.mode.name().to_owned(),
+            })
+            .collect()
+    }
+
+    pub(super) fn flush_logs(&mut self) {
+        self.fast_path.flush_logs();
+    }
+
+    /// Takes the program off the interfaces.
+    pub(super) fn detach(&mut self) -> Result<()> {
+        Ok(self.fast_path.detach()?)
+    }
+
+    /// A client that cannot be forgotten must not be answered, so the kernel stops answering on its link; where
+    /// even that fails, on all links.
+    fn suspend(&mut self, link: u32, failure: &crate::fastpath::MapError) {
+        error!(
+            "the kernel cannot be made to forget a client ({failure}): no fast path on this link any more"
+        );
+        if self.fast_path.links.clear(link).is_err()
+            && let Err(failure) = self.fast_path.detach()
+        {
+            error!("{failure}: stopping, so that nothing is answered wrongly");
+            std::process::abort();
+        }
+    }
+}

@@ -1,0 +1,387 @@
+//! The running server: engine, store, sockets, kernel and control socket, in rounds.
+
+mod kernel;
+mod stats;
+
+use std::{
+    future::poll_fn,
+    io,
+    net::Ipv6Addr,
+    task::Poll,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::{MissedTickBehavior, interval},
+};
+use tracing::{debug, error, info, warn};
+
+use self::{kernel::Kernel, stats::Stats};
+use crate::{
+    clock::Clock,
+    config::{Config, StoreKind},
+    control::{
+        AddressRow, ControlServer, FastPathStatus, LeaseRow, LinkStatus, PoolDetail, PoolRow, Query,
+        Question, Response, Status, StoreStatus,
+    },
+    engine::{Answer, Arrival, DropReason, Engine},
+    lease::{LeaseState, MemoryStore, SqliteStore, Store, server_duid},
+    net::{Interface, InterfaceError, LinkSocket},
+    time::Time,
+};
+
+/// Messages that share a commit at most. More that wait go into the next round.
+const ROUND: usize = 1024;
+/// How long interfaces may take to get their link-local addresses.
+const INTERFACE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A server that is ready to run.
+pub struct Daemon {
+    config: Config,
+    clock: Clock,
+    since: Time,
+    engine: Engine,
+    store: Box<dyn Store>,
+    store_status: StoreStatus,
+    /// By link.
+    sockets: Vec<LinkSocket>,
+    kernel: Option<Kernel>,
+    control: ControlServer,
+    stats: Stats,
+}
+
+impl Daemon {
+    /// Opens everything that the configuration names. When this returns, the server answers as soon as it runs.
+    ///
+    /// # Errors
+    ///
+    /// Whatever cannot be opened, and what to do about it. Nothing is left behind in the kernel then but empty
+    /// pinned maps.
+    pub fn start(config: Config) -> Result<Self> {
+        let clock = Clock::start();
+        let now = clock.now();
+        let state_dir = &config.server.state_dir;
+        let kept = server_duid(state_dir)?;
+        let duid = config.server.duid.unwrap_or(kept);
+        let (kind, mut store): (_, Box<dyn Store>) = match config.store {
+            StoreKind::Sqlite => ("sqlite", Box::new(SqliteStore::open(state_dir.join("leases.sqlite"))?)),
+            StoreKind::Memory => ("memory", Box::new(MemoryStore::new())),
+        };
+        let contents = store.load()?;
+        info!("{} leases and {} conflicts in the store", contents.leases.len(), contents.conflicts.len());
+        let engine = Engine::new(&config, duid, contents, now, rand::random());
+
+        let port = config.server.port;
+        let sockets = config
+            .links
+            .iter()
+            .map(|link| Ok(LinkSocket::open(wait_for_interface(&link.interface)?, port)?))
+            .collect::<Result<Vec<_>>>()?;
+        let control = ControlServer::listen(&config.control_socket).with_context(|| {
+            format!("cannot listen on the control socket {}", config.control_socket.display())
+        })?;
+        let mut kernel = config
+            .fast_path
+            .enabled
+            .then(|| Kernel::load(&config, &engine, clock, &sockets))
+            .transpose()
+            .context("no fast path")?;
+        if let Some(kernel) = &mut kernel {
+            kernel.attach(&config, &sockets).context("no fast path")?;
+        }
+        let store_status =
+            StoreStatus { kind: kind.to_owned(), ok: true, last_error: None, commits: 0, failed_commits: 0 };
+        Ok(Self {
+            config,
+            clock,
+            since: now,
+            engine,
+            store,
+            store_status,
+            sockets,
+            kernel,
+            control,
+            stats: Stats::default(),
+        })
+    }
+
+    /// Serves until SIGTERM or SIGINT; then finishes what was received, and takes the XDP program away.
+    ///
+    /// # Errors
+    ///
+    /// What makes it impossible to go on, or to stop cleanly.
+    pub async fn run(mut self) -> Result<()> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hangup = signal(SignalKind::hangup())?;
+        let mut tick = interval(Duration::from_secs(1));
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        for socket in &self.sockets {
+            let Interface { name, link_local, .. } = socket.interface();
+            info!("serving {name} from {link_local}");
+        }
+        if let Err(failure) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+            warn!("cannot tell the service manager that the server is ready: {failure}");
+        }
+        loop {
+            tokio::select! {
+                biased;
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hangup.recv() => warn!("this version does not reload its configuration: restart it"),
+                Some(Question { query, answer }) = self.control.next() => {
+                    // The asker may have hung up.
+                    answer.send(self.answer(&query)).ok();
+                }
+                _ = tick.tick() => self.tick(),
+                ready = readable(&self.sockets) => {
+                    ready.context("cannot wait for datagrams")?;
+                    self.round();
+                }
+            }
+        }
+        info!("stopping");
+        if let Err(failure) = sd_notify::notify(&[sd_notify::NotifyState::Stopping]) {
+            debug!("cannot tell the service manager: {failure}");
+        }
+        self.round();
+        if let Some(kernel) = &mut self.kernel {
+            kernel.detach()?;
+        }
+        Ok(())
+    }
+
+    fn tick(&mut self) {
+        self.engine.expire(self.clock.now());
+        self.finish_round(Vec::new());
+        if let Some(kernel) = &mut self.kernel {
+            kernel.flush_logs();
+        }
+    }
+
+    /// Handles what has arrived, up to a round's worth.
+    fn round(&mut self) {
+        let now = self.clock.now();
+        let share = ROUND.div_ceil(self.sockets.len());
+        let mut answers = Vec::new();
+        for (link, socket) in self.sockets.iter_mut().enumerate() {
+            for _ in 0..share {
+                match socket.receive() {
+                    Ok(Some(datagram)) => {
+                        self.stats.received(Engine::message_type(datagram.payload));
+                        let arrival = Arrival { link: link as u32, multicast: datagram.multicast };
+                        match self.engine.handle(now, arrival, datagram.payload) {
+                            Ok(answer) => answers.push((link, *datagram.source.ip(), answer)),
+                            Err(reason) => self.stats.dropped(reason),
+                        }
+                    }
+                    Ok(None) => break,
+                    Err(failure) => {
+                        debug!("cannot receive on {}: {failure}", socket.interface().name);
+                        self.stats.receive_errors += 1;
+                        break;
+                    }
+                }
+            }
+        }
+        self.finish_round(answers);
+    }
+
+    /// Carries out what a round has changed, in the order that `engine` prescribes, and sends the answers.
+    fn finish_round(&mut self, answers: Vec<(usize, Ipv6Addr, Answer)>) {
+        let batch = self.engine.take_batch();
+        if let Some(kernel) = &mut self.kernel {
+            kernel.forget(&batch.forget);
+        }
+        let committed = batch.changes.is_empty() || self.commit(&batch.changes);
+        if committed {
+            let served = self.engine.committed(&batch);
+            if let Some(kernel) = &mut self.kernel {
+                kernel.serve(served);
+            }
+        }
+        for (link, client, answer) in answers {
+            let Answer { kind, message, needs_commit } = answer;
+            if needs_commit && !committed {
+                self.stats.dropped(DropReason::StoreFailed);
+                continue;
+            }
+            match self.sockets[link].send(client, &message) {
+                Ok(()) => self.stats.sent(kind),
+                Err(failure) => {
+                    debug!("cannot send to {client}: {failure}");
+                    self.stats.dropped(DropReason::SendFailed);
+                }
+            }
+        }
+    }
+
+    /// Commits changes. A failure is said once, and so is its end.
+    fn commit(&mut self, changes: &[crate::lease::Change]) -> bool {
+        match self.store.commit(changes) {
+            Ok(()) => {
+                if !self.store_status.ok {
+                    info!("the store works again");
+                }
+                self.store_status.ok = true;
+                self.store_status.commits += 1;
+                true
+            }
+            Err(failure) => {
+                if self.store_status.ok {
+                    error!("{failure}: nothing new is promised until this works");
+                }
+                self.store_status.ok = false;
+                self.store_status.failed_commits += 1;
+                self.store_status.last_error = Some(failure.to_string());
+                false
+            }
+        }
+    }
+
+    fn answer(&self, query: &Query) -> Response {
+        let document = match query {
+            Query::Status => serde_json::to_value(self.status()),
+            Query::PoolList => serde_json::to_value(self.pools()),
+            Query::PoolShow { link, state, limit } => {
+                let Some(index) = self.link_index(link) else { return no_such_link(link) };
+                let rows = self.engine.addresses(index, *state, *limit);
+                let counts = self.engine.links().nth(index as usize).map(|link| link.counts.into());
+                serde_json::to_value(counts.map(|counts| {
+                    PoolDetail {
+                        link: link.clone(),
+                        counts,
+                        addresses: rows
+                            .into_iter()
+                            .map(|row| AddressRow {
+                                address: row.address,
+                                state: row.state,
+                                duid: row.duid.map(|duid| duid.to_string()),
+                            })
+                            .collect(),
+                    }
+                }))
+            }
+            Query::LeaseList { link, duid } => {
+                if let Some(link) = link.as_ref().filter(|link| self.link_index(link).is_none()) {
+                    return no_such_link(link);
+                }
+                serde_json::to_value(self.leases(link.as_deref(), duid.as_deref()))
+            }
+            Query::Stats => serde_json::to_value(
+                self.stats.counters(self.sockets.iter().map(|socket| u64::from(socket.dropped())).sum()),
+            ),
+        };
+        document.map_or_else(|failure| Response::Refused(failure.to_string()), Response::Ok)
+    }
+
+    fn status(&self) -> Status {
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            since: self.since.to_string(),
+            server_duid: self.engine.server_duid().to_string(),
+            links: self
+                .config
+                .links
+                .iter()
+                .zip(&self.sockets)
+                .map(|(link, socket)| LinkStatus {
+                    name: link.name.clone(),
+                    interface: link.interface.clone(),
+                    address: socket.interface().link_local,
+                })
+                .collect(),
+            fast_path: self.kernel.as_ref().map(Kernel::rows).unwrap_or_default(),
+            fast_path_maps: self.kernel.as_ref().map(|kernel| FastPathStatus {
+                pin_dir: self.config.fast_path.pin_dir.clone(),
+                refused_bindings: kernel.refused,
+            }),
+            store: self.store_status.clone(),
+            last_reload: None,
+        }
+    }
+
+    fn pools(&self) -> Vec<PoolRow> {
+        self.engine
+            .links()
+            .map(|link| PoolRow {
+                link: link.name.to_owned(),
+                interface: link.interface.to_owned(),
+                counts: link.counts.into(),
+            })
+            .collect()
+    }
+
+    /// The leases. Of those that the kernel has granted since the daemon did, the kernel's promise is shown.
+    fn leases(&self, link: Option<&str>, duid: Option<&str>) -> Vec<LeaseRow> {
+        self.engine
+            .leases()
+            .into_iter()
+            .filter(|lease| link.is_none_or(|link| lease.link == link))
+            .filter(|lease| duid.is_none_or(|duid| lease.duid.to_string() == duid))
+            .map(|lease| {
+                let index = self.link_index(lease.link).unwrap_or_default();
+                let lifetimes = self.config.links[index as usize].lifetimes;
+                let granted = self
+                    .kernel
+                    .as_ref()
+                    .filter(|_| lease.state == LeaseState::Bound)
+                    .and_then(|kernel| kernel.last_grant(index, &lease.duid, lease.address.octets()));
+                let until = |promised: Time, lifetime| {
+                    granted.map_or(promised, |granted| promised.max(granted.after_lifetime(lifetime)))
+                };
+                LeaseRow {
+                    link: lease.link.to_owned(),
+                    duid: lease.duid.to_string(),
+                    iaid: lease.iaid,
+                    kind: "na".to_owned(),
+                    address: lease.address,
+                    preferred_until: until(lease.preferred_until, lifetimes.preferred).to_string(),
+                    valid_until: until(lease.valid_until, lifetimes.valid).to_string(),
+                    state: match lease.state {
+                        LeaseState::Bound => "bound".to_owned(),
+                        LeaseState::Remembered => "remembered".to_owned(),
+                    },
+                }
+            })
+            .collect()
+    }
+
+    fn link_index(&self, name: &str) -> Option<u32> {
+        self.config.links.iter().position(|link| link.name == name).map(|index| index as u32)
+    }
+}
+
+fn no_such_link(name: &str) -> Response {
+    Response::Refused(format!("there is no link named {name}"))
+}
+
+/// Waits until one of the sockets has something to receive.
+async fn readable(sockets: &[LinkSocket]) -> io::Result<()> {
+    poll_fn(|context| {
+        for socket in sockets {
+            if let Poll::Ready(ready) = socket.poll_readable(context) {
+                return Poll::Ready(ready);
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// Looks an interface up, and waits for its link-local address where it has just come up.
+fn wait_for_interface(name: &str) -> Result<Interface, InterfaceError> {
+    let deadline = Instant::now() + INTERFACE_PATIENCE;
+    loop {
+        match Interface::find(name) {
+            Err(InterfaceError::NoLinkLocal(_)) if Instant::now() < deadline => {
+                thread::sleep(Duration::from_millis(100));
+            }
+            found => return found,
+        }
+    }
+}
