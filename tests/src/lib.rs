@@ -1,3 +1,6 @@
 //! What the end-to-end tests share.
 
+pub mod client;
 pub mod frame;
+pub mod netns;
+pub mod server;

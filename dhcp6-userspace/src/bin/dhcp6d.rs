@@ -1,8 +1,12 @@
 //! The DHCPv6 server.
 
-use std::{io, path::PathBuf, process::ExitCode};
+use std::{
+    io::{self, IsTerminal as _},
+    path::PathBuf,
+    process::ExitCode,
+};
 
-use anyhow::Result;
+use anyhow::{Error, Result};
 use clap::Parser;
 use dhcp6_userspace::{config::Config, daemon::Daemon};
 use tracing_subscriber::EnvFilter;
@@ -32,11 +36,16 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .with_target(false)
+        .init();
     match serve(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            tracing::error!("{failure:#}");
+            tracing::error!("{}", in_full(&failure));
             ExitCode::FAILURE
         }
     }
@@ -45,4 +54,19 @@ fn main() -> ExitCode {
 #[tokio::main(flavor = "current_thread")]
 async fn serve(config: Config) -> Result<()> {
     Daemon::start(config)?.run().await
+}
+
+/// An error and its causes, without those that it names itself.
+fn in_full(failure: &Error) -> String {
+    let mut text = String::new();
+    for cause in failure.chain() {
+        let cause = cause.to_string();
+        if !text.contains(&cause) {
+            if !text.is_empty() {
+                text.push_str(": ");
+            }
+            text.push_str(&cause);
+        }
+    }
+    text
 }

@@ -4,8 +4,8 @@ use std::{fs, io, net::Ipv6Addr};
 
 use nix::{ifaddrs::getifaddrs, net::if_::if_nametoindex};
 
-/// The addresses of this network namespace, with their flags.
-const ADDRESSES: &str = "/proc/net/if_inet6";
+/// The addresses of this thread's network namespace, with their flags.
+const ADDRESSES: &str = "/proc/thread-self/net/if_inet6";
 
 /// An interface that a link is attached to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,7 +64,7 @@ impl Interface {
     }
 }
 
-/// A usable link-local address of an interface, from a line of /proc/net/if_inet6: address, index, prefix
+/// A usable link-local address of an interface, from a line of if_inet6: address, index, prefix
 /// length, scope and flags in hexadecimal, and the interface.
 fn parse_link_local(line: &str, interface: &str) -> Option<Ipv6Addr> {
     /// IFA_F_TENTATIVE and IFA_F_DADFAILED of linux/if_addr.h: nothing can be sent from such an address.

@@ -1,0 +1,156 @@
+//! Network namespaces of the tests' own.
+
+use std::{
+    fs,
+    process::Command,
+    sync::atomic::{AtomicU32, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use dhcp6_userspace::net::{Interface, InterfaceError};
+use nix::{
+    sched::{CloneFlags, setns},
+    unistd::Uid,
+};
+
+/// Interface of the server in its namespace.
+pub const SERVER_INTERFACE: &str = "srv0";
+/// Interface of the client in its namespace.
+pub const CLIENT_INTERFACE: &str = "cli0";
+
+/// Whether this process may make namespaces and load BPF programs. Where it may not, says so; in CI (where the
+/// variable CI is set) that is a failure.
+pub fn privileged(test: &str) -> bool {
+    if Uid::effective().is_root() {
+        return true;
+    }
+    let complaint = format!("{test} needs root: it makes network namespaces and loads BPF programs");
+    assert!(std::env::var_os("CI").is_none_or(|value| value.is_empty()), "{complaint}");
+    eprintln!("SKIPPED: {complaint}");
+    false
+}
+
+/// A name that no other test, in this process or another, has.
+pub fn unique_name(label: &str) -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!("dhcp6-{}-{}-{label}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Runs a command to its end.
+///
+/// # Errors
+///
+/// Where it cannot be run, or fails: with what it wrote.
+pub fn run(command: &mut Command) -> Result<String> {
+    let output = command.output().with_context(|| format!("cannot run {command:?}"))?;
+    ensure!(
+        output.status.success(),
+        "{command:?} failed ({}): {}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// A network namespace. It vanishes with this value, and what runs in it is killed.
+#[derive(Debug)]
+pub struct Namespace {
+    name: String,
+}
+
+impl Namespace {
+    /// Makes an empty namespace in which addresses can be used at once (no duplicate address detection).
+    ///
+    /// # Errors
+    ///
+    /// What iproute2 says.
+    pub fn new(label: &str) -> Result<Self> {
+        let namespace = Self { name: unique_name(label) };
+        run(Command::new("ip").args(["netns", "add", &namespace.name]))?;
+        namespace.enter(|| fs::write("/proc/sys/net/ipv6/conf/default/accept_dad", "0"))?;
+        run(Command::new("ip").args(["-n", &namespace.name, "link", "set", "lo", "up"]))?;
+        Ok(namespace)
+    }
+
+    /// A command that will run in the namespace. Not by way of `ip netns exec`, which hides the bpffs.
+    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net={}", self.path())).arg("--").arg(program);
+        command
+    }
+
+    /// Runs `task` in the namespace, on a thread of its own. Sockets that it opens stay there.
+    pub fn enter<T: Send>(&self, task: impl FnOnce() -> T + Send) -> T {
+        thread::scope(|scope| {
+            let entered = scope.spawn(|| {
+                let namespace = fs::File::open(self.path()).expect("the namespace is there");
+                setns(namespace, CloneFlags::CLONE_NEWNET).expect("root may enter a namespace");
+                task()
+            });
+            entered.join().expect("the task does not panic")
+        })
+    }
+
+    fn wait_for_link_local(&self, interface: &str) -> Result<()> {
+        self.enter(|| {
+            let started = Instant::now();
+            loop {
+                match Interface::find(interface) {
+                    Ok(_) => return Ok(()),
+                    Err(InterfaceError::NoLinkLocal(_)) if started.elapsed() < Duration::from_secs(10) => {
+                        thread::sleep(Duration::from_millis(10));
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        })
+    }
+
+    fn path(&self) -> String {
+        format!("/run/netns/{}", self.name)
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        // Nothing more can be done where one of these fails.
+        if let Ok(pids) = run(Command::new("ip").args(["netns", "pids", &self.name])) {
+            for pid in pids.split_whitespace() {
+                run(Command::new("kill").args(["-9", pid])).ok();
+            }
+        }
+        run(Command::new("ip").args(["netns", "del", &self.name])).ok();
+    }
+}
+
+/// A server's and a client's namespace, with a veth pair between them.
+#[derive(Debug)]
+pub struct Wire {
+    /// Where the server runs.
+    pub server: Namespace,
+    /// Where clients run.
+    pub client: Namespace,
+}
+
+impl Wire {
+    /// Makes both namespaces and connects them.
+    ///
+    /// # Errors
+    ///
+    /// What iproute2 says.
+    pub fn new() -> Result<Self> {
+        let wire = Self { server: Namespace::new("s")?, client: Namespace::new("c")? };
+        let Self { server, client } = &wire;
+        run(Command::new("ip")
+            .args(["link", "add", SERVER_INTERFACE, "netns", &server.name, "type", "veth"])
+            .args(["peer", "name", CLIENT_INTERFACE, "netns", &client.name]))?;
+        run(Command::new("ip").args(["-n", &server.name, "link", "set", SERVER_INTERFACE, "up"]))?;
+        run(Command::new("ip").args(["-n", &client.name, "link", "set", CLIENT_INTERFACE, "up"]))?;
+        server.wait_for_link_local(SERVER_INTERFACE)?;
+        client.wait_for_link_local(CLIENT_INTERFACE)?;
+        Ok(wire)
+    }
+}

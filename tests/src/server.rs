@@ -1,0 +1,272 @@
+//! A dhcp6d of the tests' own.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use dhcp6_userspace::{
+    config::{FastPathConfig, XdpModeSetting},
+    control::{Query, Status, ask},
+    fastpath::FastPath,
+};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::netns::{CLIENT_INTERFACE, Namespace, SERVER_INTERFACE, Wire, unique_name};
+
+/// How long a server may take to start or to stop.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The directory of the programs under test: where `cargo xtask` says, or target/release.
+pub fn binary(name: &str) -> PathBuf {
+    let directory = std::env::var_os("DHCP6_BIN_DIR")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/release"), PathBuf::from);
+    directory.join(name)
+}
+
+/// Whether, and how, the XDP program runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plane {
+    /// No XDP program.
+    DaemonOnly,
+    /// In the driver.
+    Native,
+    /// In the network stack.
+    Generic,
+}
+
+impl Plane {
+    fn config(self) -> &'static str {
+        match self {
+            Self::DaemonOnly => "enabled = false",
+            Self::Native => "mode = \"native\"",
+            Self::Generic => "mode = \"generic\"",
+        }
+    }
+}
+
+/// A server on the server's end of a wire. Its files, pins and process vanish with it.
+pub struct Server<'a> {
+    namespace: &'a Namespace,
+    directory: TempDir,
+    pin_dir: PathBuf,
+    child: Child,
+    /// Native XDP_TX over veth is delivered only where the peer runs a native program: one that passes all.
+    _peer: Option<Peer>,
+}
+
+struct Peer {
+    _program: FastPath,
+    pin_dir: PathBuf,
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.pin_dir).ok();
+    }
+}
+
+impl<'a> Server<'a> {
+    /// Starts a server with the two-message exchange, a pool of 61,440 addresses and two options, and waits
+    /// until it serves.
+    ///
+    /// # Errors
+    ///
+    /// Where it does not start: with its log.
+    pub fn start(wire: &'a Wire, plane: Plane) -> Result<Self> {
+        let directory = TempDir::new()?;
+        let pin_dir = Path::new("/sys/fs/bpf").join(unique_name("pins"));
+        let state = directory.path().display();
+        let config = format!(
+            r#"
+[server]
+state_dir = "{state}/state"
+
+[control]
+socket = "{state}/control.sock"
+
+[fast_path]
+{plane}
+max_bindings = 1024
+pin_dir = "{pins}"
+
+[[link]]
+name = "access0"
+interface = "{SERVER_INTERFACE}"
+prefix = "2001:db8:1::/64"
+rapid_commit = true
+
+[[link.pool]]
+range = "2001:db8:1::1000-2001:db8:1::ffff"
+
+[link.options]
+dns_servers = ["2001:db8::53"]
+domain_search = ["example.net"]
+"#,
+            plane = plane.config(),
+            pins = pin_dir.display(),
+        );
+        fs::write(directory.path().join("dhcp6d.toml"), config)?;
+        let peer = (plane == Plane::Native).then(|| pass_all(&wire.client)).transpose()?;
+        let child = spawn(&wire.server, directory.path())?;
+        let mut server = Self { namespace: &wire.server, directory, pin_dir, child, _peer: peer };
+        server.wait_until_ready()?;
+        Ok(server)
+    }
+
+    /// Kills the server as a power cut would (SIGKILL).
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub fn kill(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Starts the server again on the same state.
+    ///
+    /// # Errors
+    ///
+    /// As [`Server::start`].
+    pub fn restart(&mut self) -> Result<()> {
+        self.child = spawn(self.namespace, self.directory.path())?;
+        self.wait_until_ready()
+    }
+
+    /// Stops the server with SIGTERM, and returns how long it took.
+    ///
+    /// # Errors
+    ///
+    /// Where it does not stop, or not with status 0.
+    pub fn stop(&mut self) -> Result<Duration> {
+        let started = Instant::now();
+        kill(Pid::from_raw(i32::try_from(self.child.id())?), Signal::SIGTERM)?;
+        while started.elapsed() < PATIENCE {
+            if let Some(status) = self.child.try_wait()? {
+                ensure!(status.success(), "dhcp6d ended with {status}: {}", self.log());
+                return Ok(started.elapsed());
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        bail!("dhcp6d does not stop: {}", self.log())
+    }
+
+    /// What the server has logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+    }
+
+    /// Runs `dhcp6ctl`.
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot be run.
+    pub fn ctl(&self, arguments: &[&str]) -> Result<Output> {
+        Command::new(binary("dhcp6ctl"))
+            .arg("--socket")
+            .arg(self.socket())
+            .arg("--pin-dir")
+            .arg(&self.pin_dir)
+            .args(arguments)
+            .output()
+            .context("cannot run dhcp6ctl")
+    }
+
+    /// Runs `dhcp6ctl --json` and reads its document.
+    ///
+    /// # Errors
+    ///
+    /// Where it fails: with what it says.
+    pub fn ctl_json(&self, arguments: &[&str]) -> Result<Value> {
+        let output = self.ctl(&[&["--json"], arguments].concat())?;
+        ensure!(
+            output.status.success(),
+            "dhcp6ctl {arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(serde_json::from_slice(&output.stdout)?)
+    }
+
+    /// How many frames the XDP program has answered.
+    ///
+    /// # Errors
+    ///
+    /// As [`Server::ctl_json`].
+    pub fn answered(&self) -> Result<u64> {
+        let stats = self.ctl_json(&["stats"])?;
+        Ok(stats["fast_path"]["answered"].as_u64().unwrap_or_default())
+    }
+
+    /// How many Replies the daemon has sent.
+    ///
+    /// # Errors
+    ///
+    /// As [`Server::ctl_json`].
+    pub fn replies(&self) -> Result<u64> {
+        let stats = self.ctl_json(&["stats"])?;
+        stats["slow_path"]["sent"]["reply"].as_u64().context("no count of Replies")
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.directory.path().join("control.sock")
+    }
+
+    fn wait_until_ready(&mut self) -> Result<()> {
+        let started = Instant::now();
+        while ask::<Status>(&self.socket(), &Query::Status).is_err() {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("dhcp6d ended with {status}: {}", self.log());
+            }
+            ensure!(started.elapsed() < PATIENCE, "dhcp6d does not start: {}", self.log());
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Server<'_> {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+        fs::remove_dir_all(&self.pin_dir).ok();
+    }
+}
+
+fn spawn(namespace: &Namespace, directory: &Path) -> Result<Child> {
+    let log = fs::OpenOptions::new().create(true).append(true).open(directory.join("log"))?;
+    namespace
+        .command(binary("dhcp6d"))
+        .arg("--config")
+        .arg(directory.join("dhcp6d.toml"))
+        .stdin(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .context("cannot start dhcp6d")
+}
+
+/// Attaches the project's own XDP program, without a link to serve, to the client's interface.
+fn pass_all(client: &Namespace) -> Result<Peer> {
+    let pin_dir = Path::new("/sys/fs/bpf").join(unique_name("peer"));
+    let config = FastPathConfig {
+        enabled: true,
+        mode: XdpModeSetting::Native,
+        max_bindings: 1,
+        pin_dir: pin_dir.clone(),
+        horizon: Duration::ZERO,
+        log: false,
+    };
+    let mut program = FastPath::load(&config, 1)?;
+    client.enter(|| program.attach(0, CLIENT_INTERFACE, XdpModeSetting::Native).map(drop))?;
+    Ok(Peer { _program: program, pin_dir })
+}

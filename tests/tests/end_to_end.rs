@@ -1,0 +1,306 @@
+//! Server, clients and the interface between them, in network namespaces.
+
+use std::{net::Ipv6Addr, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use dhcp6_common::wire::{
+    IA_NA_HEADER_LEN, MESSAGE_HEADER_LEN, MessageType, OptionCode, OptionWalker, StatusCode,
+};
+use serde_json::Value;
+use tests::{
+    client::{BareClient, Program, Subscriber},
+    frame::MessageBuilder,
+    netns::{Wire, privileged},
+    server::{Plane, Server},
+};
+
+const DUID: [u8; 10] = [0, 3, 0, 1, 2, 0, 0, 0, 0, 0x0a];
+const DUID_TEXT: &str = "00:03:00:01:02:00:00:00:00:0a";
+
+/// A Solicit with Rapid Commit from the bare client.
+fn solicit(transaction: u8) -> Vec<u8> {
+    MessageBuilder::new(MessageType::Solicit, [0, 0, transaction])
+        .client_id(&DUID)
+        .rapid_commit()
+        .elapsed_time()
+        .ia_na(1, &[])
+        .request(&[23, 24])
+        .build()
+}
+
+fn option(message: &[u8], code: OptionCode) -> Result<&[u8]> {
+    option_of(&message[MESSAGE_HEADER_LEN..], code)
+}
+
+fn option_of(options: &[u8], code: OptionCode) -> Result<&[u8]> {
+    OptionWalker::new(options)
+        .filter_map(Result::ok)
+        .find(|option| option.code == code)
+        .map(|option| option.value)
+        .with_context(|| format!("no option {code:?}"))
+}
+
+/// The address in the first IA_NA of a message.
+fn address(message: &[u8]) -> Result<Ipv6Addr> {
+    let ia = option(message, OptionCode::IA_NA)?;
+    let value = option_of(&ia[IA_NA_HEADER_LEN..], OptionCode::IA_ADDRESS)?;
+    let octets: [u8; 16] = *value.first_chunk().context("an IA Address is too short")?;
+    Ok(octets.into())
+}
+
+fn sum(counters: &Value) -> u64 {
+    counters.as_object().into_iter().flat_map(|counters| counters.values()).filter_map(Value::as_u64).sum()
+}
+
+/// The daemon answers a real client the first time, the kernel the second time.
+fn answered_by_both_planes(program: Program, plane: Plane) -> Result<()> {
+    let wire = Wire::new()?;
+    let server = Server::start(&wire, plane)?;
+    let subscriber = Subscriber::new(program)?;
+
+    let first = subscriber.power_up(&wire.client)?;
+    assert_eq!((server.replies()?, server.answered()?), (1, 0), "the daemon answers a stranger");
+
+    let second = subscriber.power_up(&wire.client)?;
+    assert_eq!(first, second, "matrix row S-17");
+    assert_eq!((server.replies()?, server.answered()?), (1, 1), "the kernel answers a known client");
+    Ok(())
+}
+
+#[test]
+fn both_planes_answer_real_clients() -> Result<()> {
+    if !privileged("both_planes_answer_real_clients") {
+        return Ok(());
+    }
+    for program in Program::ALL.into_iter().filter(|program| program.is_installed()) {
+        for plane in [Plane::Native, Plane::Generic] {
+            answered_by_both_planes(program, plane).with_context(|| format!("{program:?}, {plane:?}"))?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_daemon_alone_gives_the_same_answers() -> Result<()> {
+    if !privileged("the_daemon_alone_gives_the_same_answers") {
+        return Ok(());
+    }
+    for program in Program::ALL.into_iter().filter(|program| program.is_installed()) {
+        let wire = Wire::new()?;
+        let server = Server::start(&wire, Plane::DaemonOnly)?;
+        let subscriber = Subscriber::new(program)?;
+        let first = subscriber.power_up(&wire.client)?;
+        assert_eq!(first, subscriber.power_up(&wire.client)?, "{program:?}");
+        assert_eq!(server.replies()?, 2, "{program:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_lease_survives_the_death_of_the_server() -> Result<()> {
+    if !privileged("a_lease_survives_the_death_of_the_server") {
+        return Ok(());
+    }
+    let wire = Wire::new()?;
+    let mut server = Server::start(&wire, Plane::Generic)?;
+    let client = BareClient::open(&wire.client)?;
+    let first = client.exchange(&solicit(1))?;
+    let server_id = option(&first, OptionCode::SERVER_ID)?.to_vec();
+
+    server.kill()?;
+    let looked_up = server.ctl_json(&["map", "lookup", DUID_TEXT])?;
+    assert_eq!(looked_up[0]["ia_na"]["address"], address(&first)?.to_string(), "the maps outlive the daemon");
+    assert!(server.ctl_json(&["stats"])?["slow_path"].is_null(), "stats work while the daemon is down");
+    assert_eq!(server.ctl(&["status"])?.status.code(), Some(3), "status cannot");
+
+    server.restart()?;
+    let second = client.exchange(&solicit(2))?;
+    assert_eq!(address(&first)?, address(&second)?, "matrix row S-17");
+    assert_eq!(option(&second, OptionCode::SERVER_ID)?, server_id, "matrix row U-8");
+    assert_eq!(server.answered()?, 1, "the restarted server has filled the kernel's map");
+
+    let stranger = MessageBuilder::new(MessageType::Solicit, [0, 0, 3])
+        .client_id(&[0, 3, 0, 1, 2, 0, 0, 0, 0, 0x0b])
+        .rapid_commit()
+        .ia_na(1, &[address(&first)?])
+        .build();
+    assert_ne!(address(&client.exchange(&stranger)?)?, address(&first)?, "the owner keeps it");
+    Ok(())
+}
+
+#[test]
+fn both_planes_send_the_same_reply() -> Result<()> {
+    if !privileged("both_planes_send_the_same_reply") {
+        return Ok(());
+    }
+    let wire = Wire::new()?;
+    let server = Server::start(&wire, Plane::Generic)?;
+    let client = BareClient::open(&wire.client)?;
+    let from_daemon = client.exchange(&solicit(7))?;
+    let from_kernel = client.exchange(&solicit(7))?;
+    assert_eq!((server.replies()?, server.answered()?), (1, 1));
+    assert_eq!(from_daemon, from_kernel, "matrix row T-17");
+    assert!(client.receive(Duration::from_millis(200))?.is_none(), "matrix row T-16");
+    Ok(())
+}
+
+#[test]
+fn the_kernel_forgets_before_the_client_is_told() -> Result<()> {
+    if !privileged("the_kernel_forgets_before_the_client_is_told") {
+        return Ok(());
+    }
+    for kind in [MessageType::Release, MessageType::Decline] {
+        let wire = Wire::new()?;
+        let server = Server::start(&wire, Plane::Generic)?;
+        let client = BareClient::open(&wire.client)?;
+        let reply = client.exchange(&solicit(1))?;
+        let given = address(&reply)?;
+        server.ctl_json(&["map", "lookup", DUID_TEXT])?;
+
+        let message = MessageBuilder::new(kind, [0, 0, 2])
+            .client_id(&DUID)
+            .server_id(option(&reply, OptionCode::SERVER_ID)?)
+            .ia_na(1, &[given])
+            .build();
+        let reply = client.exchange(&message)?;
+        let status = option(&reply, OptionCode::STATUS_CODE)?;
+        assert_eq!(status[..2], (StatusCode::Success as u16).to_be_bytes(), "matrix rows L-1 and X-2");
+        let looked_up = server.ctl(&["map", "lookup", DUID_TEXT])?;
+        assert_eq!(looked_up.status.code(), Some(1), "{kind:?}: the kernel has forgotten the client");
+
+        let again = address(&client.exchange(&solicit(3))?)?;
+        assert_eq!(server.answered()?, 0, "{kind:?}: the daemon answers");
+        if kind == MessageType::Release {
+            assert_eq!(again, given, "matrix row Q-17");
+        } else {
+            assert_ne!(again, given, "matrix row X-5");
+            let pool = server.ctl_json(&["pool", "show", "access0", "--state", "conflict"])?;
+            assert_eq!(pool["addresses"][0]["address"], given.to_string(), "matrix row X-1");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn garbage_is_counted_and_not_answered() -> Result<()> {
+    if !privileged("garbage_is_counted_and_not_answered") {
+        return Ok(());
+    }
+    let wire = Wire::new()?;
+    let server = Server::start(&wire, Plane::Generic)?;
+    let client = BareClient::open(&wire.client)?;
+    let whole = solicit(1);
+    let mut garbage: Vec<Vec<u8>> = (0..4).map(|len| whole[..len].to_vec()).collect();
+    // Each of these cuts lies inside an option; between two options it would leave a message.
+    garbage.extend([5, 7, 15, 25, 31, whole.len() - 1].map(|len| whole[..len].to_vec()));
+    garbage.push([&whole[..], &[0xff; 3]].concat());
+    garbage.push([&whole[..], &[0, 6, 0xff, 0xff]].concat());
+    garbage.push(vec![0xff; 1200]);
+    garbage.push((0..=255).collect());
+    garbage.push(MessageBuilder::new(MessageType::Solicit, [1; 3]).client_id(&[]).rapid_commit().build());
+    garbage.push(MessageBuilder::new(MessageType::Solicit, [1; 3]).client_id(&[9; 300]).build());
+    for message in &garbage {
+        client.send(message)?;
+    }
+    assert_eq!(client.receive(Duration::from_millis(500))?, None, "no answer");
+
+    let stats = server.ctl_json(&["stats"])?;
+    let slow_path = &stats["slow_path"];
+    assert_eq!(sum(&slow_path["received"]), garbage.len() as u64, "{stats}");
+    assert_eq!(sum(&slow_path["dropped"]), garbage.len() as u64, "{stats}");
+    assert_eq!(sum(&slow_path["sent"]), 0, "{stats}");
+    assert_eq!(address(&client.exchange(&whole)?)?, "2001:db8:1::1000".parse::<Ipv6Addr>()?, "still serving");
+    Ok(())
+}
+
+#[test]
+fn an_orderly_stop_leaves_nothing_attached() -> Result<()> {
+    if !privileged("an_orderly_stop_leaves_nothing_attached") {
+        return Ok(());
+    }
+    let wire = Wire::new()?;
+    let mut server = Server::start(&wire, Plane::Native)?;
+    let client = BareClient::open(&wire.client)?;
+    client.exchange(&solicit(1))?;
+    let attached = || tests::netns::run(wire.server.command("ip").args(["link", "show", "srv0"]));
+    ensure!(attached()?.contains("xdp"), "attached while it runs");
+    assert!(server.stop()? < Duration::from_secs(5));
+    ensure!(!attached()?.contains("xdp"), "detached when it has stopped");
+    server.restart()?;
+    client.exchange(&solicit(2))?;
+    assert_eq!(server.answered()?, 1, "and back");
+    Ok(())
+}
+
+#[test]
+fn dhcp6ctl_shows_both_planes() -> Result<()> {
+    if !privileged("dhcp6ctl_shows_both_planes") {
+        return Ok(());
+    }
+    let wire = Wire::new()?;
+    let server = Server::start(&wire, Plane::Generic)?;
+    let client = BareClient::open(&wire.client)?;
+    let given = address(&client.exchange(&solicit(1))?)?.to_string();
+    client.exchange(&solicit(2))?;
+
+    let pool_of = ["pool", "show", "access0"];
+    let lookup = ["map", "lookup", DUID_TEXT];
+    for (arguments, pointer, expected) in [
+        (&["status"][..], "/fast_path/0/interface", Value::from("srv0")),
+        (&["status"], "/fast_path/0/mode", "generic".into()),
+        (&pool_of, "/link", "access0".into()),
+        (&pool_of, "/counts/idle", 61439.into()),
+        (&pool_of, "/counts/used", 1.into()),
+        (&pool_of, "/counts/conflict", 0.into()),
+        (&pool_of, "/counts/excluded", 0.into()),
+        (&pool_of, "/addresses/0/address", given.clone().into()),
+        (&pool_of, "/addresses/0/state", "used".into()),
+        (&pool_of, "/addresses/0/duid", DUID_TEXT.into()),
+        (&["pool", "list"], "/0/counts/used", 1.into()),
+        (&["lease", "list", "--duid", DUID_TEXT], "/0/address", given.clone().into()),
+        (&["lease", "list"], "/0/kind", "na".into()),
+        (&["lease", "list"], "/0/iaid", 1.into()),
+        (&["lease", "list"], "/0/state", "bound".into()),
+        (&["lease", "list"], "/0/link", "access0".into()),
+        (&lookup, "/0/link", "access0".into()),
+        (&lookup, "/0/duid", DUID_TEXT.into()),
+        (&lookup, "/0/ia_na/iaid", 1.into()),
+        (&lookup, "/0/ia_na/address", given.clone().into()),
+        (&lookup, "/0/grants", 1.into()),
+        (&["map", "show", "--link", "access0"], "/0/ia_na/address", given.clone().into()),
+        (&["map", "list"], "/0/name", "BINDINGS".into()),
+        (&["map", "list"], "/0/entries", 1.into()),
+        (&["stats"], "/fast_path/answered", 1.into()),
+        (&["stats"], "/fast_path/passed/unknown_client", 1.into()),
+        (&["stats"], "/fast_path/dropped/internal", 0.into()),
+        (&["stats"], "/slow_path/received/solicit", 1.into()),
+        (&["stats"], "/slow_path/sent/reply", 1.into()),
+        (&["stats"], "/slow_path/dropped/malformed", 0.into()),
+        (&["stats"], "/socket_drops", 0.into()),
+    ] {
+        let document = server.ctl_json(arguments)?;
+        assert_eq!(document.pointer(pointer), Some(&expected), "{arguments:?} {pointer}: {document}");
+    }
+    let entry = &server.ctl_json(&lookup)?[0];
+    ensure!(entry["last_grant"].is_string() && entry["serve_until"].is_string(), "times are text: {entry}");
+    let idle = server.ctl_json(&[&pool_of[..], &["--state", "idle", "--limit", "2"]].concat())?;
+    assert_eq!(idle["addresses"].as_array().map(Vec::len), Some(2));
+
+    for (arguments, status) in [
+        (&["pool", "show", "nowhere"][..], 1),
+        (&["map", "lookup", "00:03:00:01:02:00:00:00:00:ff"], 1),
+        (&["lease", "list", "--link", "nowhere"], 1),
+        (&["nonsense"], 2),
+    ] {
+        let output = server.ctl(arguments)?;
+        assert_eq!(output.status.code(), Some(status), "{arguments:?}");
+        assert!(!output.stderr.is_empty(), "{arguments:?} says why");
+    }
+    for arguments in
+        [&["status"][..], &["pool", "list"], &pool_of, &["lease", "list"], &["map", "list"], &["stats"]]
+    {
+        let output = server.ctl(arguments)?;
+        assert!(output.status.success() && !output.stdout.is_empty(), "{arguments:?}");
+    }
+    Ok(())
+}
