@@ -40,15 +40,15 @@ impl Program {
         }
     }
 
+    /// Whether it is installed.
+    pub fn is_there(self) -> bool {
+        let mut command = Command::new(self.name());
+        command.arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
+    }
+
     /// Whether it is installed. Where it is not, says so; in CI that is a failure.
     pub fn is_installed(self) -> bool {
-        if Command::new(self.name())
-            .arg("--version")
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()
-            .is_ok()
-        {
+        if self.is_there() {
             return true;
         }
         let complaint =

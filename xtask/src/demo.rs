@@ -4,6 +4,7 @@ use std::ffi::OsString;
 
 use anyhow::{Context, Result};
 
+use crate::clients::{self, DHCLIENT};
 use crate::command;
 use crate::workspace::Workspace;
 use crate::{build, setup};
@@ -15,6 +16,7 @@ use crate::{build, setup};
 /// When something needed is missing, when a build fails, or when the demonstration does.
 pub(crate) fn run(workspace: &Workspace, args: &[OsString]) -> Result<()> {
     let tools = setup::run(workspace)?;
+    clients::provide(workspace, &[DHCLIENT]);
     build::all(workspace, &tools)?;
     let mut demo = workspace.cargo();
     demo.args(["run", "--quiet", "--release", "--package", "tests", "--bin", "demo", "--"]).args(args);

@@ -4,6 +4,7 @@
 //! everything is there.
 
 mod build;
+mod clients;
 mod command;
 mod demo;
 mod setup;

@@ -9,30 +9,13 @@ use std::thread;
 use anyhow::Result;
 
 use self::report::{Report, Tally};
-use crate::setup::{self, Host, Need, Packages};
+use crate::clients::{self, DHCLIENT, DHCPCD};
+use crate::setup;
 use crate::workspace::Workspace;
 use crate::{build, command};
 
 /// The crates of the host whose tests need no privileges.
 const HOST_CRATES: [&str; 3] = ["dhcp6-common", "dhcp6-userspace", "xtask"];
-
-/// The clients that the end-to-end tests let the server talk to.
-const CLIENTS: [Need; 2] = [
-    Need {
-        programs: &["dhclient"],
-        reason: "dhclient, one of the clients that the end-to-end tests use",
-        debian: &["isc-dhcp-client"],
-        fedora: &["dhcp-client"],
-        arch: &["dhclient"],
-    },
-    Need {
-        programs: &["dhcpcd"],
-        reason: "dhcpcd, one of the clients that the end-to-end tests use",
-        debian: &["dhcpcd-base"],
-        fedora: &["dhcpcd"],
-        arch: &["dhcpcd"],
-    },
-];
 
 /// More end-to-end tests than this at once disturb each other's timers on a small machine.
 const MOST_END_TO_END_TESTS_AT_ONCE: usize = 4;
@@ -52,7 +35,7 @@ fn steps(workspace: &Workspace, report: &mut Report) -> Option<()> {
 
     let tools = report.step("setup", |_| {
         let tools = setup::run(workspace)?;
-        provide_clients(workspace);
+        clients::provide(workspace, &[DHCLIENT, DHCPCD]);
         Ok(tools)
     })?;
     report.step("format", |_| check(workspace.cargo().args(["fmt", "--all", "--check"])))?;
@@ -84,17 +67,6 @@ fn steps(workspace: &Workspace, report: &mut Report) -> Option<()> {
         tests.arg(format!("--test-threads={at_once}"));
         counted(&mut tests, tally)
     })
-}
-
-/// Installs the clients, or says that they are missing: the tests that use them skip or fail themselves.
-fn provide_clients(workspace: &Workspace) {
-    let mut host = Host::new(&workspace.root);
-    let mut installer = Packages::default();
-    for client in &CLIENTS {
-        if let Some(note) = installer.provide(&mut host, client) {
-            println!("setup: {note}");
-        }
-    }
 }
 
 fn packages<'a>(names: &'a [&'a str]) -> impl Iterator<Item = &'a str> {

@@ -1,0 +1,33 @@
+//! The DHCPv6 clients that the server is demonstrated and tested with.
+
+use crate::setup::{Host, Need, Packages};
+use crate::workspace::Workspace;
+
+/// ISC dhclient.
+pub(crate) const DHCLIENT: Need = Need {
+    programs: &["dhclient"],
+    reason: "dhclient, a client that the demonstration and the end-to-end tests use",
+    debian: &["isc-dhcp-client"],
+    fedora: &["dhcp-client"],
+    arch: &["dhclient"],
+};
+
+/// dhcpcd.
+pub(crate) const DHCPCD: Need = Need {
+    programs: &["dhcpcd"],
+    reason: "dhcpcd, a client that the end-to-end tests use",
+    debian: &["dhcpcd-base"],
+    fedora: &["dhcpcd"],
+    arch: &["dhcpcd"],
+};
+
+/// Installs clients, or says that they are missing: what uses them does without, skips or fails by itself.
+pub(crate) fn provide(workspace: &Workspace, clients: &[Need]) {
+    let mut host = Host::new(&workspace.root);
+    let mut installer = Packages::default();
+    for client in clients {
+        if let Some(note) = installer.provide(&mut host, client) {
+            println!("setup: {note}");
+        }
+    }
+}
