@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::chown,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     thread,
@@ -9,6 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
+use dhcp6_common::wire::SERVER_PORT;
 use dhcp6_userspace::{
     config::{FastPathConfig, XdpModeSetting},
     control::{Query, Status, ask},
@@ -54,9 +56,18 @@ impl Plane {
     }
 }
 
+/// Who a server runs as, and where it listens.
+#[derive(Clone, Copy, Debug)]
+struct Account {
+    port: u16,
+    /// A user without privileges; root where `None`.
+    user: Option<u32>,
+}
+
 /// A server on the server's end of a wire. Its files, pins and process vanish with it.
 pub struct Server<'a> {
     namespace: &'a Namespace,
+    account: Account,
     directory: TempDir,
     pin_dir: PathBuf,
     child: Child,
@@ -83,6 +94,20 @@ impl<'a> Server<'a> {
     ///
     /// Where it does not start: with its log.
     pub fn start(wire: &'a Wire, plane: Plane) -> Result<Self> {
+        Self::start_as(wire, plane, Account { port: SERVER_PORT, user: None })
+    }
+
+    /// Starts a server without privileges and without an XDP program, on another port.
+    ///
+    /// # Errors
+    ///
+    /// As [`Server::start`].
+    pub fn start_unprivileged(wire: &'a Wire, port: u16) -> Result<Self> {
+        const NOBODY: u32 = 65534;
+        Self::start_as(wire, Plane::DaemonOnly, Account { port, user: Some(NOBODY) })
+    }
+
+    fn start_as(wire: &'a Wire, plane: Plane, account: Account) -> Result<Self> {
         let directory = TempDir::new()?;
         let pin_dir = Path::new("/sys/fs/bpf").join(unique_name("pins"));
         let state = directory.path().display();
@@ -90,6 +115,7 @@ impl<'a> Server<'a> {
             r#"
 [server]
 state_dir = "{state}/state"
+port = {port}
 
 [control]
 socket = "{state}/control.sock"
@@ -112,13 +138,17 @@ range = "2001:db8:1::1000-2001:db8:1::ffff"
 dns_servers = ["2001:db8::53"]
 domain_search = ["example.net"]
 "#,
+            port = account.port,
             plane = plane.config(),
             pins = pin_dir.display(),
         );
         fs::write(directory.path().join("dhcp6d.toml"), config)?;
         let peer = (plane == Plane::Native).then(|| pass_all(&wire.client)).transpose()?;
-        let child = spawn(&wire.server, directory.path())?;
-        let mut server = Self { namespace: &wire.server, directory, pin_dir, child, _peer: peer };
+        if account.user.is_some() {
+            chown(directory.path(), account.user, account.user)?;
+        }
+        let child = spawn(&wire.server, directory.path(), account)?;
+        let mut server = Self { namespace: &wire.server, account, directory, pin_dir, child, _peer: peer };
         server.wait_until_ready()?;
         Ok(server)
     }
@@ -140,7 +170,7 @@ domain_search = ["example.net"]
     ///
     /// As [`Server::start`].
     pub fn restart(&mut self) -> Result<()> {
-        self.child = spawn(self.namespace, self.directory.path())?;
+        self.child = spawn(self.namespace, self.directory.path(), self.account)?;
         self.wait_until_ready()
     }
 
@@ -243,10 +273,19 @@ impl Drop for Server<'_> {
     }
 }
 
-fn spawn(namespace: &Namespace, directory: &Path) -> Result<Child> {
+fn spawn(namespace: &Namespace, directory: &Path, account: Account) -> Result<Child> {
     let log = fs::OpenOptions::new().create(true).append(true).open(directory.join("log"))?;
-    namespace
-        .command(binary("dhcp6d"))
+    let program = binary("dhcp6d");
+    let mut command = match account.user {
+        None => namespace.command(program),
+        Some(user) => {
+            let mut command = namespace.command("setpriv");
+            command.args([format!("--reuid={user}"), format!("--regid={user}")]);
+            command.args(["--clear-groups", "--inh-caps=-all", "--"]).arg(program);
+            command
+        }
+    };
+    command
         .arg("--config")
         .arg(directory.join("dhcp6d.toml"))
         .stdin(Stdio::null())

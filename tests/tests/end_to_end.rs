@@ -214,6 +214,30 @@ fn garbage_is_counted_and_not_answered() -> Result<()> {
 }
 
 #[test]
+fn the_daemon_needs_no_privileges_without_the_fast_path() -> Result<()> {
+    if !privileged("the_daemon_needs_no_privileges_without_the_fast_path") {
+        return Ok(());
+    }
+    let wire = Wire::new()?;
+    let mut server = Server::start_unprivileged(&wire, 10547)?;
+    let client = BareClient::open_on(&wire.client, 10546, 10547)?;
+    let advertise = client.exchange(
+        &MessageBuilder::new(MessageType::Solicit, [0, 0, 1]).client_id(&DUID).ia_na(1, &[]).build(),
+    )?;
+    assert_eq!(advertise[0], MessageType::Advertise as u8, "matrix row S-1");
+    let offered = address(&advertise)?;
+    let request = MessageBuilder::new(MessageType::Request, [0, 0, 2])
+        .client_id(&DUID)
+        .server_id(option(&advertise, OptionCode::SERVER_ID)?)
+        .ia_na(1, &[offered])
+        .build();
+    let reply = client.exchange(&request)?;
+    assert_eq!((reply[0], address(&reply)?), (MessageType::Reply as u8, offered), "matrix row S-11");
+    assert!(server.stop()? < Duration::from_secs(5));
+    Ok(())
+}
+
+#[test]
 fn an_orderly_stop_leaves_nothing_attached() -> Result<()> {
     if !privileged("an_orderly_stop_leaves_nothing_attached") {
         return Ok(());
