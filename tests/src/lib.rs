@@ -6,3 +6,4 @@ pub mod describe;
 pub mod frame;
 pub mod netns;
 pub mod server;
+pub mod xdp;

@@ -1,0 +1,248 @@
+//! The XDP program in the kernel, shown one frame at a time (BPF_PROG_TEST_RUN): no interface, no traffic, and
+//! maps of its own.
+
+use std::{
+    env,
+    error::Error,
+    fs, io,
+    net::Ipv6Addr,
+    path::{Path, PathBuf},
+    process,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use dhcp6_common::{
+    Reason, Verdict,
+    contract::{BINDINGS, Binding, BindingKey},
+    wire::{Duid, MessageType},
+};
+use dhcp6_userspace::{
+    clock::Clock,
+    config::Config,
+    engine::{Answer, Arrival, Batch, DropReason, Engine},
+    fastpath::{FastPath, FastPathError, map_directory, render},
+    lease::Contents,
+    net::Interface,
+};
+
+use crate::frame::MessageBuilder;
+
+/// The Server Identifier in all tests of the fast path.
+pub const SERVER: [u8; 10] = [0, 3, 0, 1, 2, 0, 0, 0, 0, 0xaa];
+
+/// Where the pins of a test go: a bpffs, as every system with systemd mounts it.
+const BPFFS: &str = "/sys/fs/bpf";
+/// Bindings that fit each map.
+const CAPACITY: u32 = 1024;
+
+/// The interface that the link in a slot is attached to; it need not exist.
+pub fn interface(slot: u32) -> Interface {
+    let number = slot as u8;
+    Interface {
+        name: format!("test{slot}"),
+        index: 100 + slot,
+        mac: [2, 0, 0, 0, number, 0xaa],
+        link_local: Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0xff, 0xfe00, 0xaa | u16::from(number) << 8),
+    }
+}
+
+/// What the program did with a frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The frame afterwards.
+    pub frame: Vec<u8>,
+    /// The counter that rose.
+    pub reason: Reason,
+}
+
+/// The fast path of a configuration.
+pub struct Lab {
+    /// The programs and their maps. Before `pins`, so that it is gone when these are removed.
+    pub fast_path: FastPath,
+    /// The configuration.
+    pub config: Config,
+    /// What turns the engine's time into the kernel's.
+    pub clock: Clock,
+    /// The counters of each slot, as they were read last.
+    counters: Vec<Vec<u64>>,
+    pins: Pins,
+}
+
+impl Lab {
+    /// Loads the program for each link of a configuration.
+    ///
+    /// `None` where this system does not let the test use BPF, after saying so; in continuous integration
+    /// (`CI` set in the environment), which always can, that is a failure.
+    pub fn start(configuration: &str) -> Option<Self> {
+        let mut config = Config::parse(configuration, "test.toml").expect("a valid configuration");
+        let pins = Pins::new();
+        config.fast_path.pin_dir.clone_from(&pins.0);
+        config.fast_path.max_bindings = CAPACITY;
+        let mut fast_path = match FastPath::load(&config.fast_path, config.links.len() as u32) {
+            Ok(fast_path) => fast_path,
+            Err(error) if is_unavailable(&error) => {
+                let message = format!(
+                    "{error}\nthe tests of the XDP program need root (or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON), \
+                     a bpffs on {BPFFS} that they may write to, and the object from `cargo xtask build`"
+                );
+                assert!(env::var_os("CI").is_none_or(|ci| ci.is_empty()), "{message}");
+                eprintln!("SKIPPED: {message}");
+                return None;
+            }
+            Err(error) => panic!("{error}"),
+        };
+        let clock = Clock::start();
+        let engine = engine(&config, Contents::default(), &clock, 0);
+        for (slot, link) in (0..).zip(&config.links) {
+            let (link, blocks) = render(&engine, slot, link, &interface(slot));
+            fast_path.links.put(slot, &link, &blocks).expect("room for each link");
+        }
+        let counters = vec![vec![0; Reason::COUNT]; config.links.len()];
+        Some(Self { fast_path, config, clock, counters, pins })
+    }
+
+    /// An engine of this configuration. `seed` drives random allocation.
+    pub fn engine(&self, contents: Contents, seed: u64) -> Engine {
+        engine(&self.config, contents, &self.clock, seed)
+    }
+
+    /// Has the engine handle a multicast message that arrived on the link in a slot.
+    ///
+    /// # Errors
+    ///
+    /// Why the engine does not answer.
+    pub fn handle(&self, engine: &mut Engine, slot: u32, message: &[u8]) -> Result<Answer, DropReason> {
+        engine.handle(self.clock.now(), Arrival { link: slot, multicast: true }, message)
+    }
+
+    /// Lets the engine lease an address to a client in two messages, and the kernel serve it from then on.
+    /// Returns the address, and what storage holds.
+    pub fn bind(&mut self, engine: &mut Engine, slot: u32, duid: &[u8], iaid: u32) -> (Ipv6Addr, Batch) {
+        let message = MessageBuilder::new(MessageType::Solicit, [0; 3])
+            .client_id(duid)
+            .ia_na(iaid, &[])
+            .rapid_commit()
+            .build();
+        let answer = self.handle(engine, slot, &message).expect("an answer");
+        assert_eq!(answer.kind, MessageType::Reply, "slot {slot} allows the two-message exchange");
+        let batch = engine.take_batch();
+        for (slot, duid) in &batch.forget {
+            self.fast_path.bindings.remove(*slot, duid).expect("access to the bindings");
+        }
+        let served = engine.committed(&batch);
+        let [binding] = served[..] else { panic!("one client was bound, and {served:?} is served") };
+        let serve_until = self.clock.boottime_of(binding.serve_until);
+        let address = binding.address;
+        self.fast_path
+            .bindings
+            .put(binding.link, &binding.duid, address.octets(), binding.iaid, serve_until)
+            .expect("room for a binding");
+        (address, batch)
+    }
+
+    /// Makes the kernel forget a client.
+    pub fn forget(&mut self, slot: u32, duid: &[u8]) {
+        self.fast_path.bindings.remove(slot, &client(duid)).expect("access to the bindings");
+    }
+
+    /// A client's element in the kernel.
+    pub fn binding(&self, slot: u32, duid: &[u8]) -> Option<Binding> {
+        self.fast_path.bindings.get(slot, &client(duid)).expect("access to the bindings")
+    }
+
+    /// Breaks the seal of a client's element, as if it had been replaced while it was read. Short DUIDs only.
+    pub fn break_seal(&mut self, slot: u32, duid: &[u8]) {
+        use aya::maps::{HashMap, Map, MapData};
+        let pin = map_directory(&self.pins.0).join(BINDINGS);
+        let map = Map::HashMap(MapData::from_pin(pin).expect("the map is pinned"));
+        let mut map: HashMap<_, [u8; size_of::<BindingKey>()], [u8; size_of::<Binding>()]> =
+            map.try_into().expect("a hash map of this layout");
+        let key = bytemuck::cast(BindingKey::new(slot, &client(duid)).expect("a short DUID"));
+        let mut binding: Binding = bytemuck::cast(map.get(&key, 0).expect("a known client"));
+        binding.seal ^= 1;
+        map.insert(key, bytemuck::cast::<_, [u8; size_of::<Binding>()]>(binding), 0).expect("room for it");
+    }
+
+    /// Shows a frame to the program on the interface in a slot.
+    ///
+    /// What holds for every frame is checked here: it ends in exactly one counter (invariant 5), the verdict is
+    /// that of the counter, and a frame that is not answered is the one that arrived (invariant 3).
+    ///
+    /// The kernel takes frames from 14 octets on.
+    pub fn run(&mut self, slot: u32, frame: &[u8]) -> Outcome {
+        // They were loaded from the last slot to the first.
+        let instance = self.fast_path.spares().iter_mut().rev().nth(slot as usize).expect("a slot in use");
+        let outcome = instance.test_run(frame).expect("a frame of 14 octets or more");
+        let reason = self.counted(slot);
+        assert_eq!(outcome.verdict, reason.verdict(), "the verdict of {reason:?}");
+        if outcome.verdict != Verdict::Answered {
+            assert_eq!(outcome.frame, frame, "counted as {reason:?} and changed all the same");
+        }
+        Outcome { frame: outcome.frame, reason }
+    }
+
+    /// The one counter that has risen since the last time, by one.
+    fn counted(&mut self, slot: u32) -> Reason {
+        let read = |reason: &Reason| self.fast_path.counters.get(slot, *reason).expect("access to counters");
+        let now: Vec<_> = Reason::ALL.iter().map(read).collect();
+        let before = std::mem::replace(&mut self.counters[slot as usize], now.clone());
+        let risen: Vec<_> = Reason::ALL
+            .iter()
+            .zip(now.iter().zip(before))
+            .map(|(reason, (now, before))| (*reason, now - before))
+            .filter(|(_, rise)| *rise != 0)
+            .collect();
+        let [(reason, 1)] = risen[..] else { panic!("one frame was counted as {risen:?}") };
+        reason
+    }
+}
+
+fn engine(config: &Config, contents: Contents, clock: &Clock, seed: u64) -> Engine {
+    Engine::new(config, client(&SERVER), contents, clock.now(), seed)
+}
+
+/// A DUID of these octets.
+fn client(duid: &[u8]) -> Duid {
+    Duid::new(duid).expect("a DUID of 1 to 130 octets")
+}
+
+/// Whether the system, and not the program, is the reason: everything else must fail the test.
+fn is_unavailable(error: &FastPathError) -> bool {
+    match error {
+        FastPathError::NoObject | FastPathError::PinDirectory { .. } => true,
+        // The verifier refuses with EACCES, a lack of privileges with EPERM.
+        _ => {
+            const EPERM: i32 = 1;
+            let mut cause: Option<&(dyn Error + 'static)> = Some(error);
+            while let Some(error) = cause {
+                if error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) == Some(EPERM) {
+                    return true;
+                }
+                cause = error.source();
+            }
+            false
+        }
+    }
+}
+
+/// A directory for pins, removed with everything in it when the test ends, however it does.
+struct Pins(PathBuf);
+
+impl Pins {
+    fn new() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        Self(Path::new(BPFFS).join(format!("dhcp6-test-{}-{number}", process::id())))
+    }
+}
+
+impl Drop for Pins {
+    fn drop(&mut self) {
+        // It may never have been made.
+        if let Err(error) = fs::remove_dir_all(&self.0)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            eprintln!("cannot remove {}: {error}", self.0.display());
+        }
+    }
+}
