@@ -18,6 +18,7 @@ use crate::{
 };
 
 const ETHERTYPE: usize = 12;
+const IPV6_VERSION: usize = ETHERNET_LEN;
 const IPV6_PAYLOAD_LENGTH: usize = ETHERNET_LEN + 4;
 const IPV6_NEXT_HEADER: usize = ETHERNET_LEN + 6;
 /// Offset of the IPv6 source address.
@@ -42,6 +43,10 @@ const MAX_REQUESTED: u32 = 64;
 pub(crate) fn is_dhcpv6(ctx: &XdpContext) -> Result<(), Reason> {
     let packet = Packet::new(ctx);
     if packet.u16_at(ETHERTYPE) != Some(ETHERTYPE_IPV6) {
+        return Err(Reason::NotIpv6);
+    }
+    // The network stack discards such a frame, and so the daemon would not answer it.
+    if packet.read::<u8>(IPV6_VERSION).map(|octet| octet >> 4) != Some(6) {
         return Err(Reason::NotIpv6);
     }
     if packet.read::<u8>(IPV6_NEXT_HEADER) != Some(UDP)
