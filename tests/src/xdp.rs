@@ -74,7 +74,8 @@ impl Lab {
     /// `None` where this system does not let the test use BPF, after saying so; in continuous integration
     /// (`CI` set in the environment), which always can, that is a failure.
     pub fn start(configuration: &str) -> Option<Self> {
-        let mut config = Config::parse(configuration, "test.toml").expect("a valid configuration");
+        let mut config =
+            Config::parse(configuration, "test.toml").unwrap_or_else(|errors| panic!("{errors}"));
         let pins = Pins::new();
         config.fast_path.pin_dir.clone_from(&pins.0);
         config.fast_path.max_bindings = CAPACITY;
