@@ -1,5 +1,7 @@
 //! Keeps the kernel's maps in step with the engine.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result};
 use dhcp6_common::wire::Duid;
 use tracing::{error, info, warn};
@@ -32,6 +34,15 @@ impl Kernel {
         let slots = u32::try_from(config.links.len()).context("too many links")?;
         let mut fast_path = FastPath::load(&config.fast_path, slots)?;
         for (slot, (link, socket)) in (0..).zip(config.links.iter().zip(sockets)) {
+            if Duration::from_secs(link.lifetimes.t1.into()) > config.fast_path.horizon {
+                warn!(
+                    "link {}: a client renews after {} s (t1), but the kernel answers it for {} s only (horizon): \
+                     after an outage in between, the daemon has to answer",
+                    link.name,
+                    link.lifetimes.t1,
+                    config.fast_path.horizon.as_secs()
+                );
+            }
             let (link, blocks) = render(engine, slot, link, socket.interface());
             fast_path.links.put(slot, &link, &blocks)?;
         }

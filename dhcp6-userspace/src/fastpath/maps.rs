@@ -148,7 +148,8 @@ impl<T: Borrow<MapData>> Bindings<T> {
 }
 
 impl<T: BorrowMut<MapData>> Bindings<T> {
-    /// Inserts or replaces a client's element. The stamps start anew.
+    /// Inserts or replaces a client's element. Of the same address the stamps are kept, but for a grant in this
+    /// very moment, which may go uncounted.
     ///
     /// # Errors
     ///
@@ -161,12 +162,17 @@ impl<T: BorrowMut<MapData>> Bindings<T> {
         iaid: u32,
         serve_until: u64,
     ) -> Result<(), MapError> {
+        let stamps = self.get(slot, duid)?.filter(|binding| binding.address == address);
+        let stamped = |binding: Binding| {
+            let (grants, last_grant) = stamps.map_or((0, 0), |stamps| (stamps.grants, stamps.last_grant));
+            octets(&Binding { grants, last_grant, ..binding })
+        };
         if let Some(key) = BindingKey::new(slot, duid) {
-            let value = octets(&Binding::new(&key, address, iaid, serve_until));
+            let value = stamped(Binding::new(&key, address, iaid, serve_until));
             self.short.insert(octets(&key), value, 0).map_err(MapError::access(BINDINGS))
         } else {
             let key = long_key(slot, duid);
-            let value = octets(&Binding::new(&key, address, iaid, serve_until));
+            let value = stamped(Binding::new(&key, address, iaid, serve_until));
             self.long.insert(octets(&key), value, 0).map_err(MapError::access(LONG_BINDINGS))
         }
     }
