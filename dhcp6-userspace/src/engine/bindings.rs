@@ -32,9 +32,14 @@ impl Engine {
     ) -> Option<Ipv6Addr> {
         let link = &self.links[client.link as usize];
         let bound = self.table.bound(client);
-        let reserved = link.reservation(client);
-        if let Some(address) = reserved
-            && (bound == Some(address) || matches!(link.hold_of(address), None | Some(Hold::Offer)))
+        let offered = self.offers.address_of(client);
+        let unclaimed = |address: Ipv6Addr| match link.hold_of(address) {
+            None => true,
+            Some(Hold::Offer) => purpose == Purpose::Lease || offered == Some(address),
+            Some(Hold::Lease | Hold::Conflict) => false,
+        };
+        if let Some(address) = link.reservation(client)
+            && (bound == Some(address) || unclaimed(address))
         {
             return Some(address);
         }
@@ -42,16 +47,8 @@ impl Engine {
             return Some(address);
         }
         let remembered = self.table.address_of(client).filter(|_| bound.is_none());
-        let offered = self.offers.address_of(client);
         let wanted = hints.iter().copied().chain(offered).chain(remembered);
-        let available = |address: &Ipv6Addr| {
-            link.may_have(client, *address)
-                && match link.hold_of(*address) {
-                    None => true,
-                    Some(Hold::Offer) => purpose == Purpose::Lease || offered == Some(*address),
-                    Some(Hold::Lease | Hold::Conflict) => false,
-                }
-        };
+        let available = |address: &Ipv6Addr| link.may_have(client, *address) && unclaimed(*address);
         if let Some(address) = { wanted }.find(available) {
             return Some(address);
         }
@@ -59,9 +56,12 @@ impl Engine {
         if let Some(address) = link.next_free(&mut self.rng) {
             return Some(address);
         }
-        let (_, address) = self.offers.take_oldest(client.link)?;
+        // Not what one message has just offered to another IA of the client, and not what is reserved.
+        let address = self.offers.take_oldest(client.link, |other, address| {
+            (purpose == Purpose::Lease || other.duid != client.duid) && link.may_have(client, address)
+        })?;
         link.free(address, Hold::Offer);
-        link.may_have(client, address).then_some(address)
+        Some(address)
     }
 
     /// Offers a chosen address.
@@ -71,7 +71,7 @@ impl Engine {
         }
         let client = self.end_offers(client, address);
         if self.offers.is_full()
-            && let Some((_, oldest)) = self.offers.take_oldest(client.link)
+            && let Some(oldest) = self.offers.take_oldest(client.link, |_, _| true)
         {
             self.links[client.link as usize].free(oldest, Hold::Offer);
         }

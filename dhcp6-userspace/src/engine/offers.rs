@@ -67,14 +67,21 @@ impl Offers {
         Some((self.remove(address)?, address))
     }
 
-    /// Ends the oldest offer on a link.
-    pub(super) fn take_oldest(&mut self, link: u32) -> Option<(Arc<Client>, Ipv6Addr)> {
+    /// Ends the oldest offer on a link of those that may be taken from their client; returns its address.
+    pub(super) fn take_oldest(
+        &mut self,
+        link: u32,
+        may_take: impl Fn(&Client, Ipv6Addr) -> bool,
+    ) -> Option<Ipv6Addr> {
         self.skip_stale();
-        let address =
-            self.queue.iter().map(|(_, address)| *address).find(|address| {
-                self.by_address.get(address).is_some_and(|offer| offer.client.link == link)
-            })?;
-        Some((self.remove(address)?, address))
+        let is_wanted = |(until, address): &&(Time, Ipv6Addr)| {
+            self.by_address.get(address).is_some_and(|offer| {
+                offer.until == *until && offer.client.link == link && may_take(&offer.client, *address)
+            })
+        };
+        let (_, address) = *self.queue.iter().find(is_wanted)?;
+        self.remove(address)?;
+        Some(address)
     }
 
     fn skip_stale(&mut self) {

@@ -1,1 +1,7 @@
+//! The engine as clients and operators see it: given a server, when messages come, then these answers.
+//!
+//! Rows are those of the project's matrix of RFC 9915 requirements.
 
+mod message;
+mod server;
+mod soliciting;

@@ -1,0 +1,175 @@
+//! A simulated server: the engine, a store, the kernel's map and a clock, in rounds as the daemon makes them.
+
+use std::{collections::HashMap, time::Duration};
+
+use dhcp6_common::wire::Duid;
+
+use super::message::{Message, Reply, SERVER};
+use crate::{
+    config::Config,
+    engine::{Arrival, Batch, DropReason, Engine, KernelBinding},
+    lease::{MemoryStore, Store as _},
+    time::Time,
+};
+
+/// 500, 800, 1000 and 2000 s for T1, T2, preferred and valid lifetime; storage is 1000 s ahead. Four addresses,
+/// `2001:db8:1::1000` to `::1003`.
+pub(super) const SMALL: &str = r#"
+[fast_path]
+horizon = "1000s"
+
+[[link]]
+name = "access0"
+interface = "eth1"
+prefix = "2001:db8:1::/64"
+rapid_commit = true
+preferred_lifetime = "1000s"
+valid_lifetime = "2000s"
+decline_hold = "5000s"
+
+[[link.pool]]
+range = "2001:db8:1::1000-2001:db8:1::1003"
+"#;
+
+/// [`SMALL`] with `2001:db8:1::1001` reserved for client 1, and `2001:db8:1::5`, outside of the pool, for client 2.
+pub(super) fn with_reservations() -> String {
+    let reservation = |client: u8, address: &str| {
+        let duid = super::message::duid(client);
+        format!("[[link.reservation]]\nduid = \"{duid}\"\naddress = \"{address}\"\n")
+    };
+    [SMALL.to_owned(), reservation(1, "2001:db8:1::1001"), reservation(2, "2001:db8:1::5")].concat()
+}
+
+/// What a message leads to: an answer, or none with the reason.
+pub(super) type Outcome = Result<Reply, DropReason>;
+
+/// Where the daemon dies in a round, if it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Crash {
+    /// After the kernel forgot, before the commit.
+    BeforeCommit,
+    /// Before the kernel learns of the commit and before any answer leaves.
+    AfterCommit,
+}
+
+/// A server on one link.
+pub(super) struct Server {
+    config: Config,
+    pub(super) engine: Engine,
+    pub(super) store: MemoryStore,
+    pub(super) kernel: HashMap<(u32, Duid), KernelBinding>,
+    pub(super) now: Time,
+    /// What the last round changed.
+    pub(super) batch: Batch,
+    /// Whether an answer of the last round waited for the commit.
+    pub(super) needed_commit: bool,
+}
+
+impl Server {
+    /// A server with an empty store.
+    pub(super) fn start(config: &str) -> Self {
+        let config = parse(config);
+        let now = Time::from_millis(1_700_000_000_000);
+        let store = MemoryStore::new();
+        let engine = Engine::new(&config, server_duid(), store.contents(), now, 1);
+        let kernel = HashMap::new();
+        Self { config, engine, store, kernel, now, batch: Batch::default(), needed_commit: false }
+    }
+
+    /// Starts the engine anew from what the store holds, and fills the kernel's map with what it may serve.
+    pub(super) fn restart(&mut self) {
+        let contents = self.store.contents();
+        self.engine = Engine::new(&self.config, server_duid(), contents, self.now, self.now.as_millis());
+        self.kernel =
+            { self.engine.kernel_bindings() }.map(|entry| ((entry.link, entry.duid), entry)).collect();
+    }
+
+    /// Restarts with another configuration.
+    pub(super) fn restart_with(&mut self, config: &str) {
+        self.config = parse(config);
+        self.restart();
+    }
+
+    /// One round of the daemon (see the documentation of the engine); `None` where it dies.
+    pub(super) fn round(&mut self, messages: &[Message], crash: Option<Crash>) -> Option<Vec<Outcome>> {
+        let arrival = Arrival { link: 0, multicast: true };
+        let mut outcomes = Vec::new();
+        for message in messages {
+            outcomes.push(self.engine.handle(self.now, arrival, message.octets()));
+        }
+        self.batch = self.engine.take_batch();
+        for client in &self.batch.forget {
+            self.kernel.remove(client);
+        }
+        if crash == Some(Crash::BeforeCommit) {
+            return None;
+        }
+        let committed = self.batch.changes.is_empty() || self.store.commit(&self.batch.changes).is_ok();
+        if crash == Some(Crash::AfterCommit) {
+            return None;
+        }
+        if committed {
+            for entry in self.engine.committed(&self.batch) {
+                self.kernel.insert((entry.link, entry.duid), entry);
+            }
+        }
+        self.needed_commit = outcomes.iter().flatten().any(|answer| answer.needs_commit);
+        let leave = outcomes.into_iter().map(|outcome| {
+            let answer = outcome?;
+            let reply = Reply::decode(&answer.message);
+            assert_eq!(reply.kind, answer.kind, "the kind is that of the message");
+            if answer.needs_commit && !committed { Err(DropReason::StoreFailed) } else { Ok(reply) }
+        });
+        Some(leave.collect())
+    }
+
+    /// A round with one message.
+    pub(super) fn send(&mut self, message: &Message) -> Outcome {
+        let [outcome] = self
+            .round(std::slice::from_ref(message), None)
+            .and_then(|outcomes| outcomes.try_into().ok())
+            .expect("one outcome for one message");
+        outcome
+    }
+
+    /// A round with one message, which must be answered.
+    #[track_caller]
+    pub(super) fn ask(&mut self, message: &Message) -> Reply {
+        let outcome = self.send(message);
+        outcome.unwrap_or_else(|reason| panic!("not answered, {}: {message:?}", reason.name()))
+    }
+
+    /// A message that comes by itself, not in a round, to see why it is dropped.
+    pub(super) fn handle(&mut self, octets: &[u8], multicast: bool) -> Result<Reply, DropReason> {
+        let answer = self.engine.handle(self.now, Arrival { link: 0, multicast }, octets)?;
+        Ok(Reply::decode(&answer.message))
+    }
+
+    /// Lets time pass, then frees what has run out.
+    pub(super) fn advance(&mut self, seconds: u64) {
+        self.now = self.now.after(Duration::from_secs(seconds));
+        self.engine.expire(self.now);
+        self.round(&[], None);
+    }
+
+    /// What the XDP program grants to a client that solicits with Rapid Commit.
+    pub(super) fn ask_kernel(&self, client: &Duid, iaid: u32) -> Option<KernelBinding> {
+        let entry = self.kernel.get(&(0, *client))?;
+        (entry.iaid == iaid && self.now <= entry.serve_until).then_some(*entry)
+    }
+
+    /// Whether anything is bound, offered, declined or about to be stored.
+    pub(super) fn is_untouched(&mut self) -> bool {
+        let counts = self.engine.links().next().expect("a link").counts;
+        let batch = self.engine.take_batch();
+        counts.used == 0 && counts.conflict == 0 && batch.is_empty() && self.engine.leases().is_empty()
+    }
+}
+
+fn parse(config: &str) -> Config {
+    Config::parse(config, "test.toml").unwrap_or_else(|errors| panic!("{config}\n{errors}"))
+}
+
+fn server_duid() -> Duid {
+    Duid::new(&SERVER).expect("7 octets are a DUID")
+}
