@@ -105,15 +105,13 @@ impl Engine {
         self.extend(now, address)
     }
 
-    /// Gives a client an address that nobody holds; whatever it had before is free again.
+    /// Gives a client an address that nobody holds; it has to part with what it had before.
     fn bind(&mut self, now: Time, client: &Client, address: Ipv6Addr) {
         let client = self.end_offers(client, address);
         if let Some((old, binding)) = self.table.of(&client) {
             if binding.state == LeaseState::Bound {
-                self.links[client.link as usize].free(old, Hold::Lease);
-                self.batch.forget.push((client.link, client.duid));
-            }
-            if old != address {
+                self.part_with(old);
+            } else if old != address {
                 self.table.remove(old);
                 self.batch.changes.push(Change::RemoveLease(old));
             }
@@ -181,16 +179,24 @@ impl Engine {
 
     /// Ends a client's lease on an address that somebody else uses, and takes it out of use.
     pub(super) fn decline(&mut self, now: Time, client: &Client, address: Ipv6Addr) {
+        let until = now.after(self.links[client.link as usize].config.decline_hold);
+        self.take_out_of_use(address, until);
+    }
+
+    /// Ends a client's lease against its will. The client goes on using the address where the commit fails or
+    /// the answer is lost, so nobody else gets it before all that was promised of it has ended.
+    pub(super) fn part_with(&mut self, address: Ipv6Addr) {
+        if let Some(binding) = self.table.get(address) {
+            self.take_out_of_use(address, binding.expires_at);
+        }
+    }
+
+    fn take_out_of_use(&mut self, address: Ipv6Addr, until: Time) {
         self.unbind(address);
-        self.table.remove(address);
+        let Some(Binding { client, .. }) = self.table.remove(address) else { return };
         let link = &mut self.links[client.link as usize];
         link.hold(address, Hold::Conflict);
-        let conflict = Conflict {
-            address,
-            link: link.config.name.clone(),
-            duid: client.duid,
-            until: now.after(link.config.decline_hold),
-        };
+        let conflict = Conflict { address, link: link.config.name.clone(), duid: client.duid, until };
         self.batch.changes.push(Change::RemoveLease(address));
         self.batch.changes.push(Change::PutConflict(conflict.clone()));
         self.conflicts.push(conflict);

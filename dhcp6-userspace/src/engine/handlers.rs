@@ -140,7 +140,7 @@ impl Engine {
                 if let Some(address) = chosen {
                     draft.needs_commit |= self.lease(now, &client, address);
                 } else if let Some(old) = bound {
-                    self.release(&client, old);
+                    self.part_with(old);
                     draft.needs_commit = true;
                 }
                 self.write_ia(&client, chosen, &withdrawn, &mut draft);

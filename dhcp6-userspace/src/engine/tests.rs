@@ -2,6 +2,7 @@
 //!
 //! Rows are those of the project's matrix of RFC 9915 requirements.
 
+mod durability;
 mod message;
 mod server;
 mod soliciting;
