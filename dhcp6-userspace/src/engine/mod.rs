@@ -10,7 +10,8 @@
 //! 6. the replies leave. Where the commit failed, only those that do not need it ([`Answer::needs_commit`]).
 //!
 //! The engine tells apart what it means to promise ([`Lease::expires_at`]) from what storage is known to say, so
-//! a failed commit needs no undoing: the next message of the client asks for it again.
+//! a failed commit needs no undoing: the next message of the client asks for it again. What no message asks for
+//! again, the ends of leases and conflicts, is in the batches that follow until one is committed.
 
 mod bindings;
 mod handlers;
@@ -21,6 +22,7 @@ mod reply;
 mod table;
 #[cfg(test)]
 mod tests;
+mod unsaved;
 mod view;
 
 use std::{net::Ipv6Addr, time::Duration};
@@ -28,10 +30,10 @@ use std::{net::Ipv6Addr, time::Duration};
 use dhcp6_common::wire::{Duid, MessageType, OptionCode};
 use rand::{SeedableRng as _, rngs::StdRng};
 
-use self::{link::Link, offers::Offers, table::Table};
+use self::{link::Link, offers::Offers, table::Table, unsaved::Unsaved};
 use crate::{
     config::Config,
-    lease::{Change, Conflict, Contents, Lease},
+    lease::{Change, Conflict, Contents, Lease, LeaseState},
     time::Time,
 };
 
@@ -49,6 +51,7 @@ pub struct Engine {
     conflicts: Vec<Conflict>,
     rng: StdRng,
     batch: Batch,
+    unsaved: Unsaved,
 }
 
 /// What is known of a message besides its octets.
@@ -199,6 +202,7 @@ impl Engine {
             conflicts: Vec::new(),
             rng: StdRng::seed_from_u64(seed),
             batch: Batch::default(),
+            unsaved: Unsaved::default(),
         };
         engine.take_up(contents, now);
         engine
@@ -214,16 +218,23 @@ impl Engine {
         message::message_type(message)
     }
 
-    /// What has changed since this was called last.
+    /// What has changed since this was called last, behind what [`Engine::committed`] was not called for then and
+    /// no client asks for again.
     pub fn take_batch(&mut self) -> Batch {
-        std::mem::take(&mut self.batch)
+        let mut batch = std::mem::take(&mut self.batch);
+        self.unsaved.lead(&mut batch.changes);
+        batch
     }
 
     /// Notes that a batch is on stable storage. Returns what the kernel may serve by it.
     pub fn committed(&mut self, batch: &Batch) -> Vec<KernelBinding> {
+        self.unsaved.clear();
         let mut served = Vec::new();
         for change in &batch.changes {
-            if let Change::PutLease(Lease { address, duid, iaid, expires_at, .. }) = change {
+            if let Change::PutLease(Lease {
+                address, duid, iaid, state: LeaseState::Bound, expires_at, ..
+            }) = change
+            {
                 self.table.stored(*address, duid, *iaid, *expires_at);
                 served.extend(self.kernel_binding(*address));
             }

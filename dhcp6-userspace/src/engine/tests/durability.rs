@@ -48,3 +48,45 @@ fn who_has_to_move_keeps_its_address_from_others_until_its_promise_ends() {
         assert_eq!(server.ask(&Message::rapid(7)).address(), on_link(0x1000), "{name}: free in the end");
     }
 }
+
+#[test]
+fn an_end_that_was_not_stored_is_stored_with_the_next_batch() {
+    for (kind, state) in [(MessageType::Release, None), (MessageType::Decline, Some(AddressState::Conflict))]
+    {
+        // Given a client whose Release or Decline is not committed.
+        let mut server = Server::start(&SMALL.replace("= \"2000s\"", "= \"infinity\""));
+        server.ask(&Message::rapid(2));
+        let address = server.ask(&Message::rapid(1)).address();
+        server.store.fail_next(2);
+        let end = Message::with_ia(kind, 1, &[address]);
+        assert_eq!(server.send(&end), Err(DropReason::StoreFailed), "{kind:?}");
+        // When another round fails, and then one succeeds in which the client takes another address.
+        server.round(&[], None);
+        let hint = Message::with_ia(MessageType::Request, 1, &[on_link(0x1002)]);
+        assert_eq!(server.ask(&hint).address(), on_link(0x1002), "{kind:?}");
+        // Then the store knows, and after a restart nothing comes back.
+        server.restart();
+        let bound = |lease: &&crate::lease::Lease| lease.state == LeaseState::Bound && lease.duid == duid(1);
+        let leases = server.store.contents().leases;
+        assert_eq!(leases.iter().filter(bound).count(), 1, "{kind:?}");
+        assert_eq!(server.ask(&Message::rapid(1)).address(), on_link(0x1002), "{kind:?}");
+        let conflicts = server.engine.addresses(0, Some(AddressState::Conflict), 9);
+        assert_eq!(conflicts.first().map(|view| view.state), state, "matrix row X-6");
+    }
+}
+
+#[test]
+fn a_lease_that_was_ended_and_made_again_without_a_commit_is_not_stored() {
+    // Given a client that releases its lease and gets it again in a round whose commit fails.
+    let mut server = Server::start(SMALL);
+    let address = server.ask(&Message::rapid(1)).address();
+    let release = Message::with_ia(MessageType::Release, 1, &[address]);
+    server.store.fail_next(1);
+    server.round(&[release, Message::rapid(1)], None);
+    // When only the end of the lease is stored, then neither plane promises the lease.
+    server.round(&[], None);
+    assert_eq!(server.store.contents().leases[0].state, LeaseState::Remembered);
+    assert!(server.kernel.is_empty());
+    server.store.fail_next(1);
+    assert_eq!(server.send(&Message::rapid(1)), Err(DropReason::StoreFailed));
+}

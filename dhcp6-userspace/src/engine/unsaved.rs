@@ -1,0 +1,43 @@
+//! Changes that the store has yet to take.
+
+use std::{collections::HashSet, net::Ipv6Addr};
+
+use crate::lease::{Change, Lease, LeaseState};
+
+/// The changes of a batch that must not get lost when its commit fails, because no message asks for them again:
+/// a lease that has ended would hold its client's next one back after a restart, and an address in conflict would
+/// be given out.
+#[derive(Debug, Default)]
+pub(super) struct Unsaved(Vec<Change>);
+
+impl Unsaved {
+    /// Puts what earlier commits failed to store in front of the changes of this round, and notes what must be
+    /// stored of all that.
+    pub(super) fn lead(&mut self, changes: &mut Vec<Change>) {
+        changes.splice(..0, std::mem::take(&mut self.0));
+        // The last change of each row says what is in it.
+        let mut rows = HashSet::new();
+        let lasting = changes.iter().filter(|change| !is_asked_for_again(change)).rev();
+        self.0 = lasting.filter(|change| rows.insert(row(change))).cloned().collect();
+        self.0.reverse();
+    }
+
+    /// The commit succeeded.
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
+/// Whether the client, which was not answered, repeats its message.
+fn is_asked_for_again(change: &Change) -> bool {
+    matches!(change, Change::PutLease(Lease { state: LeaseState::Bound, .. }))
+}
+
+/// The row that a change is about; the flag tells the two tables apart.
+fn row(change: &Change) -> (bool, Ipv6Addr) {
+    match change {
+        Change::PutLease(Lease { address, .. }) | Change::RemoveLease(address) => (false, *address),
+        Change::PutConflict(conflict) => (true, conflict.address),
+        Change::RemoveConflict(address) => (true, *address),
+    }
+}
