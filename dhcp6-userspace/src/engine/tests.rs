@@ -4,5 +4,6 @@
 
 mod durability;
 mod message;
+mod model;
 mod server;
 mod soliciting;
