@@ -7,3 +7,4 @@ mod message;
 mod model;
 mod server;
 mod soliciting;
+mod validation;
