@@ -3,8 +3,11 @@
 //! Rows are those of the project's matrix of RFC 9915 requirements.
 
 mod durability;
+mod giving_back;
 mod message;
 mod model;
+mod renewing;
+mod requesting;
 mod server;
 mod soliciting;
 mod validation;
