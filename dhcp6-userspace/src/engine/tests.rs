@@ -6,6 +6,7 @@ mod durability;
 mod giving_back;
 mod message;
 mod model;
+mod options;
 mod renewing;
 mod requesting;
 mod server;

@@ -90,3 +90,165 @@ fn a_lease_that_was_ended_and_made_again_without_a_commit_is_not_stored() {
     server.store.fail_next(1);
     assert_eq!(server.send(&Message::rapid(1)), Err(DropReason::StoreFailed));
 }
+
+#[test]
+fn only_what_storage_does_not_cover_waits_for_the_commit() {
+    // Lifetimes of 2000 s, and storage 1000 s ahead: half of that is used up after 500 s.
+    for kind in [MessageType::Solicit, MessageType::Request, MessageType::Renew, MessageType::Rebind] {
+        let mut message = Message::with_ia(kind, 1, &[]);
+        if kind == MessageType::Solicit {
+            message = Message::rapid(1);
+        }
+        let mut server = Server::start(SMALL);
+        for (pass, needs_commit, writes, when) in [
+            (0, true, true, "a first Reply"),
+            (0, false, false, "the same again"),
+            (500, false, false, "half of the horizon is left"),
+            (1, false, true, "less than half is left"),
+            (500, false, false, "half is left again"),
+            (501, true, true, "nothing is left"),
+        ] {
+            server.advance(pass);
+            server.ask(&message);
+            assert_eq!(server.needed_commit, needs_commit, "{kind:?}: {when}");
+            assert_eq!(!server.batch.changes.is_empty(), writes, "{kind:?}: {when}");
+            let lease = &server.store.contents().leases[0];
+            assert!(lease.expires_at >= seconds_from(server.now, 2000), "{kind:?}: {when}");
+        }
+    }
+}
+
+#[test]
+fn a_failed_commit_withholds_the_reply_and_the_next_message_asks_again() {
+    let mut server = Server::start(SMALL);
+    for message in [Message::rapid(1), Message::with_ia(MessageType::Request, 1, &[])] {
+        server.store.fail_next(1);
+        assert_eq!(server.send(&message), Err(DropReason::StoreFailed));
+        assert!(server.store.contents().leases.is_empty() && server.kernel.is_empty());
+    }
+    let address = server.ask(&Message::rapid(1)).address();
+    assert!(server.needed_commit);
+    assert_eq!(server.store.contents().leases[0].address, address);
+    // What storage covers is promised even while it fails.
+    server.advance(600);
+    server.store.fail_next(1);
+    assert_eq!(server.ask(&Message::rapid(1)).address(), address);
+    // And an Advertise promises nothing.
+    server.store.fail_next(1);
+    server.ask(&Message::with_ia(MessageType::Solicit, 2, &[]));
+}
+
+#[test]
+fn a_round_with_a_failed_commit_still_answers_what_needs_none() {
+    let mut server = Server::start(SMALL);
+    let address = server.ask(&Message::rapid(1)).address();
+    server.store.fail_next(1);
+    let outcomes = server.round(&[Message::rapid(2), Message::rapid(1)], None).expect("no crash");
+    assert_eq!(outcomes[0], Err(DropReason::StoreFailed));
+    assert_eq!(outcomes[1].as_ref().map(super::message::Reply::address), Ok(address));
+}
+
+#[test]
+fn the_kernel_forgets_who_gives_back_a_lease() {
+    for kind in [MessageType::Release, MessageType::Decline] {
+        for fails in [0, 1] {
+            let mut server = Server::start(SMALL);
+            let address = server.ask(&Message::rapid(1)).address();
+            server.ask(&Message::rapid(2));
+            assert!(server.ask_kernel(&duid(1), 1).is_some());
+            server.store.fail_next(fails);
+            let outcome = server.send(&Message::with_ia(kind, 1, &[address]));
+            assert_eq!(outcome.is_err(), fails == 1, "{kind:?}: the Reply waits for the commit");
+            assert!(server.needed_commit, "{kind:?}");
+            assert_eq!(server.batch.forget, [(0, duid(1))], "{kind:?}");
+            assert!(server.ask_kernel(&duid(1), 1).is_none(), "{kind:?}");
+            assert!(server.ask_kernel(&duid(2), 1).is_some(), "{kind:?}: the others are served");
+        }
+    }
+}
+
+#[test]
+fn the_kernel_forgets_leases_that_end() {
+    let mut server = Server::start(SMALL);
+    server.ask(&Message::rapid(1));
+    server.advance(2999);
+    assert!(server.kernel.contains_key(&(0, duid(1))));
+    server.advance(1);
+    assert!(server.kernel.is_empty());
+    assert!(server.batch.changes.is_empty(), "the row in the store says when it ends");
+    assert_eq!(server.engine.leases()[0].state, LeaseState::Remembered);
+}
+
+#[test]
+fn the_kernel_serves_up_to_what_storage_covers() {
+    let mut server = Server::start(SMALL);
+    let address = server.ask(&Message::rapid(1)).address();
+    let stored = server.store.contents().leases[0].expires_at;
+    let entry = server.kernel[&(0, duid(1))];
+    assert_eq!((entry.iaid, entry.address), (1, address));
+    assert_eq!(stored, seconds_from(server.now, 3000), "valid lifetime and horizon");
+    assert_eq!(entry.serve_until, seconds_from(server.now, 1000), "stored expiry less the valid lifetime");
+    server.restart();
+    assert_eq!(server.kernel[&(0, duid(1))], entry, "the same after a restart");
+    server.advance(1000);
+    assert!(server.ask_kernel(&duid(1), 1).is_some());
+    assert!(server.ask_kernel(&duid(1), 2).is_none(), "another IAID is for the daemon");
+    server.advance(1);
+    assert!(server.ask_kernel(&duid(1), 1).is_none());
+    server.ask(&Message::rapid(1));
+    assert!(server.ask_kernel(&duid(1), 1).is_some(), "and again after an answer of the daemon");
+}
+
+#[test]
+fn the_kernel_serves_nobody_who_has_to_move() {
+    let mut server = Server::start(SMALL);
+    server.ask(&Message::rapid(1));
+    server.ask(&Message::rapid(3));
+    assert_eq!(server.engine.kernel_bindings().count(), 2);
+    // When client 1 has a reservation elsewhere, and the address of client 3 is reserved for client 1.
+    server.restart_with(&with_reservations());
+    assert!(server.kernel.is_empty());
+    // Then the daemon moves client 3 first, since the other one's address is taken.
+    let taken = Message::with_ia(MessageType::Renew, 1, &[on_link(0x1000)]);
+    assert_eq!(server.ask(&taken).address(), on_link(0x1000));
+    let moved = server.ask(&Message::with_ia(MessageType::Renew, 3, &[on_link(0x1001)])).address();
+    assert_eq!(server.ask_kernel(&duid(3), 1).map(|entry| entry.address), Some(moved));
+    assert!(server.ask_kernel(&duid(1), 1).is_none());
+    let later = 3001;
+    server.advance(later);
+    assert_eq!(server.ask(&Message::rapid(1)).address(), on_link(0x1001), "matrix row S-16");
+    assert!(server.ask_kernel(&duid(1), 1).is_some());
+}
+
+#[test]
+fn infinite_leases_never_end() {
+    let mut server = Server::start(&SMALL.replace("\"2000s\"", "\"infinity\""));
+    let address = server.ask(&Message::rapid(1)).address();
+    assert_eq!(server.store.contents().leases[0].expires_at, Time::NEVER, "matrix row R-15");
+    assert_eq!(server.kernel[&(0, duid(1))].serve_until, Time::NEVER, "matrix row R-15");
+    server.advance(u64::from(u32::MAX) * 2);
+    assert!(server.ask_kernel(&duid(1), 1).is_some());
+    assert_eq!(server.ask(&Message::with_ia(MessageType::Renew, 1, &[address])).address(), address);
+    assert!(server.batch.is_empty(), "one write is for ever");
+    // And when lifetimes become finite, the promise that was made still stands.
+    server.restart_with(SMALL);
+    server.ask(&Message::rapid(1));
+    server.advance(10_000);
+    assert_eq!(server.engine.leases()[0].state, LeaseState::Bound);
+    assert_eq!(server.store.contents().leases[0].expires_at, Time::NEVER);
+}
+
+#[test]
+fn an_answer_that_gives_back_and_takes_in_one_round_is_stored_in_order() {
+    let mut server = Server::start(SMALL);
+    let address = server.ask(&Message::rapid(1)).address();
+    let release = Message::with_ia(MessageType::Release, 1, &[address]);
+    let request = Message::with_ia(MessageType::Request, 2, &[address]);
+    let outcomes = server.round(&[release, request], None).expect("no crash");
+    assert!(outcomes.iter().all(Result::is_ok));
+    let put = |change: &Change| matches!(change, Change::PutLease(lease) if lease.duid == duid(2));
+    assert!(server.batch.changes.last().is_some_and(put));
+    assert_eq!(server.store.contents().leases[0].duid, duid(2));
+    assert!(server.ask_kernel(&duid(1), 1).is_none());
+    assert_eq!(server.ask_kernel(&duid(2), 1).map(|entry| entry.address), Some(address));
+}

@@ -177,16 +177,16 @@ impl Model {
     /// RFC 9915, sections 18.2.7 and 18.2.8: who releases or declines an address stops using it at once. Returns
     /// what each message gives back.
     fn give_back(&mut self, messages: &[Sent]) -> Vec<Vec<(u8, u32, Ipv6Addr)>> {
-        let gives_back = |sent: &Sent| {
+        let is_end = |sent: &Sent| {
             matches!(sent.kind, MessageType::Release | MessageType::Decline) && !sent.other_server
         };
-        let of_one = |sent: &Sent| {
-            let iaids = sent.iaids.iter().filter(|_| gives_back(sent));
+        let those_of = |sent: &Sent| {
+            let iaids = sent.iaids.iter().filter(|_| is_end(sent));
             iaids
                 .flat_map(|iaid| self.named(sent, *iaid).into_iter().map(|a| (sent.client, *iaid, a)))
                 .collect()
         };
-        let given_back: Vec<Vec<_>> = messages.iter().map(of_one).collect();
+        let given_back: Vec<Vec<_>> = messages.iter().map(those_of).collect();
         for promise in given_back.iter().flatten() {
             self.promises.remove(promise);
         }

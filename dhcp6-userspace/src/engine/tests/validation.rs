@@ -38,8 +38,7 @@ fn messages_without_the_right_identifiers_are_dropped_and_change_nothing() {
     use DropReason as D;
     use MessageType as M;
     let longer = [&SERVER[..], &[0]].concat();
-    let (ours, other, longer): (Option<&[u8]>, Option<&[u8]>, Option<&[u8]>) =
-        (Some(&SERVER), Some(&[0, 2, 9]), Some(&longer));
+    let [ours, other, longer] = [&SERVER[..], &[0, 2, 9], &longer].map(Some);
     for (kind, has_client, server_id, expected, row) in [
         (M::Solicit, false, None, D::NoClientId, "V-1"),
         (M::Solicit, true, ours, D::ServerIdPresent, "V-2, Q-11"),

@@ -1,0 +1,153 @@
+//! Options of answers: RFC 9915, sections 18.3 and 21; matrix section 9.
+
+use dhcp6_common::wire::{MessageType, OptionCode, StatusCode};
+
+use super::{
+    message::{Message, duid, on_link, put},
+    server::{SMALL, Server},
+};
+use crate::engine::{Arrival, Engine};
+
+/// The codes of [`config`].
+const CONFIGURED: [u16; 4] = [23, 24, 56, 65000];
+
+/// [`SMALL`] with options, two of which have the code 56.
+fn config() -> String {
+    let options = r#"
+[link.options]
+dns_servers = ["2001:db8::53", "2001:db8::54"]
+domain_search = ["example.net"]
+ntp_servers = ["2001:db8::123", "ntp.example.net"]
+custom = [{ code = 65000, hex = "00ff" }]
+"#;
+    format!("[server]\npreference = 9\n{SMALL}{options}")
+}
+
+/// Each subset of the configured codes.
+fn subsets() -> impl Iterator<Item = Vec<u16>> {
+    (0..1 << CONFIGURED.len()).map(|subset: u32| {
+        let chosen = CONFIGURED.iter().enumerate().filter(move |(bit, _)| subset >> bit & 1 == 1);
+        chosen.map(|(_, code)| *code).collect()
+    })
+}
+
+/// The codes in the order of the configuration, the NTP servers one by one.
+fn sent(requested: &[u16]) -> Vec<u16> {
+    [23, 24, 56, 56, 65000].into_iter().filter(|code| requested.contains(code)).collect()
+}
+
+#[test]
+fn options_come_in_one_order() {
+    let all = [65000, 56, 24, 23];
+    let two = |kind| Message::of(kind, &duid(1)).requests(&all).ia_na(2, &[]).ia_na(1, &[]).ia_pd(3);
+    for (message, head) in [
+        (two(MessageType::Solicit), &[3, 3, 25, 2, 7][..]),
+        (two(MessageType::Solicit).option(OptionCode::RAPID_COMMIT, &[]), &[3, 3, 25, 2, 14]),
+        (two(MessageType::Request), &[3, 3, 25, 2]),
+        (two(MessageType::Renew), &[3, 3, 25, 2]),
+        (two(MessageType::Rebind), &[3, 3, 25, 2]),
+        (Message::of(MessageType::InformationRequest, &duid(1)).requests(&all), &[2]),
+    ] {
+        let reply = Server::start(&config()).ask(&message);
+        let expected = [head, &sent(&all), &[1]].concat();
+        assert_eq!(reply.codes(), expected, "matrix rows S-10, N-15: {message:?}");
+        let iaids: Vec<_> = reply.ias().iter().map(|ia| ia.iaid).collect();
+        assert_eq!(iaids, [2, 1, 3][..iaids.len()], "matrix row O-7");
+    }
+}
+
+#[test]
+fn only_requested_options_are_sent() {
+    for requested in subsets() {
+        for kind in [MessageType::Solicit, MessageType::Request, MessageType::Renew, MessageType::Rebind] {
+            let message = Message::with_ia(kind, 1, &[]).requests(&requested);
+            let mut codes = Server::start(&config()).ask(&message).codes();
+            codes.retain(|code| *code > 20);
+            assert_eq!(codes, sent(&requested), "matrix rows O-1, S-10, N-15: {kind:?}");
+        }
+    }
+    let mut server = Server::start(&config());
+    assert_eq!(server.ask(&Message::rapid(1)).codes(), [3, 2, 14, 1], "matrix row O-1: no Option Request");
+}
+
+#[test]
+fn values_are_sent_as_configured() {
+    let reply = Server::start(&config()).ask(&Message::rapid(1).requests(&CONFIGURED));
+    let address = |last: u16| [0x2001, 0xdb8, 0, 0, 0, 0, 0, last].map(u16::to_be_bytes).concat();
+    let value = |code| reply.values(OptionCode(code));
+    assert_eq!(value(23), [[address(0x53), address(0x54)].concat()], "matrix row E-1");
+    assert_eq!(value(24), [b"\x07example\x03net\0"], "matrix row O-15");
+    let by_address = [&[0, 1, 0, 16][..], &address(0x123)].concat();
+    assert_eq!(value(56), [&by_address[..], b"\0\x03\0\x11\x03ntp\x07example\x03net\0"], "matrix row E-4");
+    assert_eq!(value(65000), [[0, 0xff]]);
+}
+
+#[test]
+fn codes_that_the_protocol_owns_are_not_sent_for_being_requested() {
+    let owned: Vec<u16> = (0..=22).chain(25..=55).chain([82, 83, 0xffff]).collect();
+    for (message, codes) in [
+        (Message::with_ia(MessageType::Solicit, 1, &[]), &[3, 2, 7, 1][..]),
+        (Message::rapid(1), &[3, 2, 14, 1]),
+        (Message::with_ia(MessageType::Request, 1, &[]), &[3, 2, 1]),
+        (Message::with_ia(MessageType::Renew, 1, &[]), &[3, 2, 1]),
+        (Message::with_ia(MessageType::Release, 1, &[]), &[3, 2, 13, 1]),
+        (Message::with_ia(MessageType::Confirm, 1, &[on_link(1)]), &[2, 13, 1]),
+        (Message::of(MessageType::InformationRequest, &duid(1)), &[2, 1]),
+    ] {
+        let message = message.option(OptionCode::RECONFIGURE_ACCEPT, &[]).requests(&owned);
+        let reply = Server::start(&config()).ask(&message);
+        assert_eq!(reply.codes(), codes, "matrix rows O-2, O-9, O-11, O-12, S-20, I-6: {message:?}");
+    }
+}
+
+#[test]
+fn confirm_release_and_decline_bring_no_configuration() {
+    for kind in [MessageType::Confirm, MessageType::Release, MessageType::Decline] {
+        let message = Message::with_ia(kind, 1, &[on_link(1)]).requests(&CONFIGURED);
+        let codes = Server::start(&config()).ask(&message).codes();
+        assert!(codes.iter().all(|code| *code <= 20), "matrix row O-1: {kind:?} {codes:?}");
+    }
+}
+
+#[test]
+fn a_status_is_one_text_and_no_lease_goes_with_it() {
+    // Reading a Reply checks the form of each status: matrix row O-3.
+    let mut server = Server::start(SMALL);
+    for client in 1..=5 {
+        let ia = server.ask(&Message::rapid(client)).ia();
+        assert_eq!(ia.addresses.is_empty(), ia.status == [StatusCode::NoAddrsAvail as u16], "matrix row O-6");
+        assert!(ia.status.len() <= 1 && ia.others == 0, "matrix rows O-3, O-8");
+    }
+}
+
+#[test]
+fn the_block_for_the_kernel_is_that_of_a_reply() {
+    for requested in subsets() {
+        let mut server = Server::start(&config());
+        let message = Message::rapid(1).requests(&requested);
+        let arrival = Arrival { link: 0, multicast: true };
+        let answer = server.engine.handle(server.now, arrival, message.octets());
+        let octets = answer.expect("an answer").message;
+        let mut client = Vec::new();
+        put(&mut client, OptionCode::CLIENT_ID, duid(1).as_slice());
+        // Header, then an IA_NA with one address.
+        let before = 4 + (4 + 12) + (4 + 24);
+        let block = server.engine.rapid_commit_block(0, |code| requested.contains(&code.0));
+        assert_eq!(octets[before..octets.len() - client.len()], block, "{requested:?}");
+        assert_eq!(octets[octets.len() - client.len()..], client, "the Client Identifier is last");
+    }
+}
+
+#[test]
+fn options_that_the_kernel_may_ignore_do_not_change_the_answer() {
+    for code in 0..=300 {
+        let code = OptionCode(code);
+        if Engine::ignores(code) {
+            for value in [&[][..], &[0], &[0, 0, 0, 9, 0, 1, 7], &[0xff; 40]] {
+                let messages = [Message::rapid(1), Message::rapid(1).option(code, value)];
+                let [expected, reply] = messages.map(|message| Server::start(&config()).ask(&message));
+                assert_eq!(reply, expected, "matrix rows O-10, O-11, V-23: option {}", code.0);
+            }
+        }
+    }
+}
