@@ -95,13 +95,26 @@ impl Link {
         self.pools.iter_mut().find_map(|pool| pool.next_free(rng))
     }
 
+    /// The addresses of the pools, and those that are reserved outside of them, by state.
     pub(super) fn counts(&self) -> PoolCounts {
-        self.pools.iter().map(AddressPool::counts).fold(PoolCounts::default(), |sum, pool| PoolCounts {
+        let pools = self.pools.iter().map(AddressPool::counts);
+        let mut sum = pools.fold(PoolCounts::default(), |sum, pool| PoolCounts {
             idle: sum.idle.saturating_add(pool.idle),
             used: sum.used + pool.used,
             conflict: sum.conflict + pool.conflict,
             excluded: sum.excluded.saturating_add(pool.excluded),
-        })
+        });
+        for (address, hold) in &self.outside {
+            // An address that its pool excludes is among that pool's.
+            let counted = u128::from(self.pools.iter().any(|pool| pool.contains(*address)));
+            match hold {
+                Some(Hold::Lease) => sum.used += 1,
+                Some(Hold::Conflict) => sum.conflict += 1,
+                Some(Hold::Offer) | None => sum.excluded = sum.excluded.saturating_add(1),
+            }
+            sum.excluded = sum.excluded.saturating_sub(counted);
+        }
+        sum
     }
 
     pub(super) fn pools(&self) -> &[AddressPool] {

@@ -4,6 +4,7 @@
 
 mod durability;
 mod giving_back;
+mod lists;
 mod message;
 mod model;
 mod options;
