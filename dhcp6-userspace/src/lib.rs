@@ -4,6 +4,8 @@
 //! (addresses and their state), [`lease`] (bindings and the durable store), [`config`] (what the operator
 //! wants), and [`engine`] (the protocol, without I/O). Above it the modules that touch the system: [`clock`],
 //! [`net`] (sockets), [`fastpath`] (BPF), [`control`] (the control socket), and [`daemon`], which runs them all.
+//!
+//! [`flood`] stands on the other side of the network: simulated clients that load a server.
 
 pub mod clock;
 pub mod config;
@@ -11,6 +13,7 @@ pub mod control;
 pub mod daemon;
 pub mod engine;
 pub mod fastpath;
+pub mod flood;
 pub mod lease;
 pub mod net;
 pub mod pool;

@@ -1,0 +1,108 @@
+//! What a population is to do, and what it may find wrong.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+/// Which messages an exchange has (RFC 9915, section 5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Solicit, Advertise, Request, Reply.
+    FourMessage,
+    /// Solicit and Reply, both with Rapid Commit. A client whose server does not allow it goes on with a Request.
+    RapidCommit,
+}
+
+/// When exchanges begin.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Pace {
+    /// When another one has ended, so that this many are outstanding.
+    Window(u32),
+    /// This many in a second, whether the others have ended or not.
+    Rate(f64),
+}
+
+/// What a population does.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// How many clients there are.
+    pub clients: u32,
+    /// What they do.
+    pub mode: Mode,
+    /// When they do it.
+    pub pace: Pace,
+    /// For how long they begin again when all have had their turn; `None` for one exchange each.
+    pub duration: Option<Duration>,
+    /// The most DHCPv6 messages that are sent.
+    pub messages: u64,
+}
+
+/// What is wrong with a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Wrong {
+    /// UDP checksum.
+    Checksum,
+    /// The lengths of frame, IPv6 payload and UDP datagram contradict each other, or there is no DHCPv6 header.
+    Length,
+    /// MAC address and address are not of the same client.
+    Destination,
+    /// The options do not fit, or one is repeated that must not be.
+    Malformed,
+    /// Neither Advertise nor Reply, or not the one that the client waits for.
+    MessageType,
+    /// The client has never sent this transaction identifier.
+    TransactionId,
+    /// No Client Identifier, or another client's.
+    ClientId,
+    /// No valid Server Identifier, or not that of the server that was asked.
+    ServerId,
+    /// Rapid Commit is there and must not be, or the other way round.
+    RapidCommit,
+    /// Not exactly one IA_NA, or one that is not the client's, or that has neither an address nor a status.
+    IaNa,
+    /// The preferred lifetime is behind the valid one, or T1 behind T2.
+    Lifetimes,
+    /// The address is leased to another client.
+    DuplicateAddress,
+    /// The client has another address, and its lease goes on.
+    AddressChanged,
+}
+
+impl Wrong {
+    /// Every kind.
+    pub const ALL: [Self; 13] = [
+        Self::Checksum,
+        Self::Length,
+        Self::Destination,
+        Self::Malformed,
+        Self::MessageType,
+        Self::TransactionId,
+        Self::ClientId,
+        Self::ServerId,
+        Self::RapidCommit,
+        Self::IaNa,
+        Self::Lifetimes,
+        Self::DuplicateAddress,
+        Self::AddressChanged,
+    ];
+
+    /// The name in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Checksum => "checksum",
+            Self::Length => "length",
+            Self::Destination => "destination",
+            Self::Malformed => "malformed",
+            Self::MessageType => "message_type",
+            Self::TransactionId => "transaction_id",
+            Self::ClientId => "client_id",
+            Self::ServerId => "server_id",
+            Self::RapidCommit => "rapid_commit",
+            Self::IaNa => "ia_na",
+            Self::Lifetimes => "lifetimes",
+            Self::DuplicateAddress => "duplicate_address",
+            Self::AddressChanged => "address_changed",
+        }
+    }
+}

@@ -1,0 +1,408 @@
+//! The simulated clients, without I/O.
+
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap, VecDeque},
+    net::Ipv6Addr,
+    time::{Duration, Instant},
+};
+
+use dhcp6_common::wire::MessageType;
+use rand::{SeedableRng as _, rngs::StdRng};
+
+use super::{
+    Frame, Mode, Pace, Plan, Summary, Wrong,
+    client::Identity,
+    frame::{self, Inbound, Mac},
+    retransmission::{self, Retransmission},
+    server_message::{IaAddress, ServerMessage},
+    state::{Client, Exchange, Lease, Offer},
+    summary::{Counters, status_name},
+};
+
+/// A run without a given length is over after this, complete or not.
+const PATIENCE: Duration = Duration::from_mins(1);
+/// How long a run of a given length waits for answers that are outstanding when it is over.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Clients on one link. Feed it frames with [`Population::handle`], and send what
+/// [`Population::poll_transmit`] returns, until [`Population::is_finished`].
+#[derive(Debug)]
+pub struct Population {
+    plan: Plan,
+    start: Instant,
+    /// Nothing is begun from then on.
+    stop: Instant,
+    clients: Vec<Client>,
+    /// Clients that may begin, in the order of their turns.
+    idle: VecDeque<u32>,
+    /// Clients that have not had an answer yet.
+    unserved: u32,
+    outstanding: u32,
+    /// Frames to be sent before anything else.
+    replies: VecDeque<Vec<u8>>,
+    /// When clients send again. Entries whose message is answered stay until their time.
+    timers: BinaryHeap<Reverse<Timer>>,
+    /// Who was given an address last.
+    holders: HashMap<Ipv6Addr, u32>,
+    /// How many exchanges have become due, where there is a rate.
+    due: u64,
+    last_answer: Option<Instant>,
+    counters: Counters,
+    rng: StdRng,
+}
+
+/// When a message is sent again, unless it was answered: (when, client, the message's number).
+type Timer = (Instant, u32, u32);
+
+impl Population {
+    /// Clients that begin at `start`. `seed` drives transaction identifiers and the randomisation of timers.
+    pub fn new(plan: Plan, start: Instant, seed: u64) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let clients = (0..plan.clients).map(|_| Client::new(&mut rng));
+        Self {
+            clients: clients.collect(),
+            plan,
+            start,
+            stop: start + plan.duration.unwrap_or(PATIENCE),
+            idle: (0..plan.clients).collect(),
+            unserved: plan.clients,
+            outstanding: 0,
+            replies: VecDeque::new(),
+            timers: BinaryHeap::new(),
+            holders: HashMap::new(),
+            due: 0,
+            last_answer: None,
+            counters: Counters::new(),
+            rng,
+        }
+    }
+
+    /// Takes a frame from the network.
+    pub fn handle(&mut self, now: Instant, frame: Frame<'_>) {
+        match frame.read() {
+            Inbound::Dhcpv6 { destination_mac, destination, message } => {
+                self.handle_dhcpv6(now, destination_mac, destination, message);
+            }
+            Inbound::NeighborSolicitation { source_mac, source, target } => {
+                if let Some(client) = Identity::of_link_local(target).filter(|client| self.has(*client)) {
+                    self.counters.neighbor_solicitations += 1;
+                    let to = (source_mac, source);
+                    self.replies.push_back(frame::neighbor_advertisement(client.mac(), target, to));
+                }
+            }
+            Inbound::Other => {}
+        }
+    }
+
+    /// The next frame to send now. The caller asks until there is none.
+    pub fn poll_transmit(&mut self, now: Instant) -> Option<Vec<u8>> {
+        if let Some(reply) = self.replies.pop_front() {
+            return Some(reply);
+        }
+        while let Some(&Reverse((at, client, message))) = self.timers.peek()
+            && at <= now
+        {
+            self.timers.pop();
+            let Client { exchange, messages, .. } = &self.clients[client as usize];
+            if exchange.is_some()
+                && message + 1 == *messages
+                && let Some(frame) = self.transmit(now, client)
+            {
+                return Some(frame);
+            }
+        }
+        self.begin(now)
+    }
+
+    /// When there will be something to send without anything being received; `None` where never.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        let timer = self.timers.peek().map(|Reverse((at, ..))| *at);
+        let start = match self.plan.pace {
+            Pace::Rate(_) if !self.idle.is_empty() => Some(self.due_at(self.due)),
+            _ => None,
+        };
+        let stop = Some(self.end());
+        [timer, start.filter(|start| *start < self.stop), stop].into_iter().flatten().min()
+    }
+
+    /// Whether the run is over.
+    pub fn is_finished(&self, now: Instant) -> bool {
+        let nothing_begins = match self.plan.duration {
+            Some(_) => now >= self.stop,
+            None => self.idle.is_empty(),
+        } || self.is_spent();
+        now >= self.end() || (nothing_begins && self.outstanding == 0 && self.replies.is_empty())
+    }
+
+    /// Which part of the run is done, from 0 to 1.
+    pub fn progress(&self, now: Instant) -> f64 {
+        let part = match self.plan.duration {
+            Some(duration) => (now - self.start).as_secs_f64() / duration.as_secs_f64(),
+            None => 1.0 - f64::from(self.unserved) / f64::from(self.plan.clients.max(1)),
+        };
+        part.min(1.0)
+    }
+
+    /// Exchanges completed so far.
+    pub fn answered(&self) -> u64 {
+        self.counters.answered
+    }
+
+    /// Replies that were wrong so far.
+    pub fn wrong(&self) -> u64 {
+        self.counters.wrong.iter().sum()
+    }
+
+    /// What was found up to now.
+    pub fn summary(&self, now: Instant) -> Summary {
+        let Counters {
+            started,
+            answered,
+            refused,
+            given_up,
+            not_started,
+            sent,
+            received,
+            retransmissions,
+            wrong,
+            late,
+            foreign,
+            neighbor_solicitations,
+            ..
+        } = &self.counters;
+        let last_answer = self.last_answer.unwrap_or(now);
+        let end =
+            if self.plan.duration.is_some() { last_answer.max(self.stop).min(now) } else { last_answer };
+        let seconds = end.saturating_duration_since(self.start);
+        #[expect(clippy::cast_precision_loss, reason = "a rate, for people and plots")]
+        let rate = if seconds.is_zero() { 0.0 } else { *answered as f64 / seconds.as_secs_f64() };
+        let wrong_by_name = Wrong::ALL.iter().map(|kind| (kind.name(), wrong[*kind as usize]));
+        Summary {
+            mode: self.plan.mode,
+            clients: self.plan.clients,
+            seconds,
+            sent: sent.values().sum(),
+            received: received.values().sum(),
+            started: *started,
+            answered: *answered,
+            refused: refused.iter().map(|(code, count)| (status_name(*code), *count)).collect(),
+            unanswered: u64::from(self.outstanding) + given_up,
+            not_started: *not_started,
+            rate: (rate * 10.0).round() / 10.0,
+            latency_us: self.counters.latency(),
+            retransmissions: *retransmissions,
+            sent_by_type: sent.clone(),
+            received_by_type: received.clone(),
+            wrong_replies: wrong.iter().sum(),
+            wrong: wrong_by_name.collect(),
+            late: *late,
+            foreign: *foreign,
+            neighbor_solicitations: *neighbor_solicitations,
+            socket_drops: 0,
+        }
+    }
+
+    fn has(&self, client: Identity) -> bool {
+        client.0 < self.plan.clients
+    }
+
+    /// Whether the run has sent as much as it may.
+    fn is_spent(&self) -> bool {
+        self.counters.sent.values().sum::<u64>() >= self.plan.messages
+    }
+
+    /// When the run is over, whatever is outstanding.
+    fn end(&self) -> Instant {
+        if self.plan.duration.is_some() { self.stop + GRACE } else { self.stop }
+    }
+
+    /// When the exchange with this number is due, where there is a rate.
+    fn due_at(&self, number: u64) -> Instant {
+        match self.plan.pace {
+            #[expect(clippy::cast_precision_loss, reason = "no run begins 2^53 exchanges")]
+            Pace::Rate(rate) => self.start + Duration::from_secs_f64(number as f64 / rate),
+            Pace::Window(_) => self.start,
+        }
+    }
+
+    /// Begins an exchange where one is due.
+    fn begin(&mut self, now: Instant) -> Option<Vec<u8>> {
+        if now >= self.stop || self.is_spent() {
+            return None;
+        }
+        let due = match self.plan.pace {
+            Pace::Window(window) if self.outstanding < window => now,
+            Pace::Window(_) => return None,
+            Pace::Rate(_) => {
+                while self.idle.is_empty() && self.due_at(self.due) <= now {
+                    self.due += 1;
+                    self.counters.not_started += u64::from(self.plan.duration.is_some());
+                }
+                let due = self.due_at(self.due);
+                if due > now {
+                    return None;
+                }
+                self.due += 1;
+                due
+            }
+        };
+        let client = self.idle.pop_front()?;
+        self.counters.started += 1;
+        self.outstanding += 1;
+        let state = &mut self.clients[client as usize];
+        state.messages += 1;
+        state.exchange = Some(Box::new(Exchange {
+            due,
+            message_sent: None,
+            retransmission: Retransmission::new(retransmission::SOLICIT),
+            offer: None,
+        }));
+        self.transmit(now, client)
+    }
+
+    /// Sends the message of a client's exchange, for the first time or again. Ends the exchange where the client
+    /// gives up.
+    fn transmit(&mut self, now: Instant, client: u32) -> Option<Vec<u8>> {
+        if self.is_spent() {
+            return None;
+        }
+        let identity = Identity(client);
+        let state = &mut self.clients[client as usize];
+        let number = state.messages - 1;
+        let transaction_id = state.transaction_id(number);
+        let exchange = state.exchange.as_mut()?;
+        let Some(timeout) = exchange.retransmission.transmit(&mut self.rng) else {
+            self.counters.given_up += 1;
+            self.end_exchange(client, true);
+            return None;
+        };
+        if exchange.retransmission.sent > 1 {
+            self.counters.retransmissions += 1;
+        }
+        self.timers.push(Reverse((now + timeout, client, number)));
+        let waiting = now - *exchange.message_sent.get_or_insert(now);
+        // Section 21.9: 0xffff for whatever is longer.
+        let elapsed = u16::try_from(waiting.as_millis() / 10).unwrap_or(u16::MAX);
+        let (kind, message) = match &exchange.offer {
+            None => {
+                let rapid_commit = self.plan.mode == Mode::RapidCommit;
+                (MessageType::Solicit, identity.solicit(transaction_id, elapsed, rapid_commit))
+            }
+            Some(Offer { server, address }) => {
+                (MessageType::Request, identity.request(transaction_id, elapsed, server, *address))
+            }
+        };
+        self.counters.sent(kind);
+        Some(frame::to_servers(identity.mac(), identity.link_local(), &message))
+    }
+
+    fn handle_dhcpv6(&mut self, now: Instant, mac: Mac, address: Ipv6Addr, message: Result<&[u8], Wrong>) {
+        let by_mac = Identity::of_mac(mac).filter(|client| self.has(*client));
+        let by_address = Identity::of_link_local(address).filter(|client| self.has(*client));
+        let result = match (by_mac, by_address) {
+            (None, None) => {
+                self.counters.foreign += 1;
+                return;
+            }
+            (Some(client), Some(other)) if client == other => message.and_then(|message| {
+                self.counters.received(message.first().copied().unwrap_or_default());
+                self.judge(now, client, &ServerMessage::read(message)?)
+            }),
+            _ => Err(Wrong::Destination),
+        };
+        if let Err(wrong) = result {
+            self.counters.wrong(wrong);
+        }
+    }
+
+    /// Checks a message against what the client waits for, and takes it.
+    fn judge(&mut self, now: Instant, client: Identity, message: &ServerMessage<'_>) -> Result<(), Wrong> {
+        let is_reply = message.is(MessageType::Reply);
+        if !is_reply && !message.is(MessageType::Advertise) {
+            return Err(Wrong::MessageType);
+        }
+        let state = &self.clients[client.0 as usize];
+        let number = state.message_of(message.transaction_id).ok_or(Wrong::TransactionId)?;
+        // RFC 9915, sections 16.3 and 16.10: both identifiers have to be there.
+        if message.client_id != Some(&client.duid()[..]) {
+            return Err(Wrong::ClientId);
+        }
+        let server = message.server_id.ok_or(Wrong::ServerId)?;
+        let Some(exchange) = state.exchange.as_ref().filter(|_| number + 1 == state.messages) else {
+            self.counters.late += 1;
+            return Ok(());
+        };
+        let asks_rapid_commit = self.plan.mode == Mode::RapidCommit && exchange.offer.is_none();
+        match &exchange.offer {
+            Some(_) if !is_reply => return Err(Wrong::MessageType),
+            Some(offer) if offer.server != server => return Err(Wrong::ServerId),
+            None if is_reply && !asks_rapid_commit => return Err(Wrong::MessageType),
+            _ => {}
+        }
+        if message.rapid_commit != (is_reply && asks_rapid_commit) {
+            return Err(Wrong::RapidCommit);
+        }
+        match message.lease(client.iaid())? {
+            Err(status) => {
+                *self.counters.refused.entry(status).or_default() += 1;
+                self.end_exchange(client.0, false);
+                Ok(())
+            }
+            Ok(lease) if is_reply => self.bind(now, client, lease),
+            Ok(lease) => {
+                self.request(now, client, Offer { server, address: lease.address });
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes an offer: the client goes on with a Request.
+    fn request(&mut self, now: Instant, client: Identity, offer: Offer) {
+        let state = &mut self.clients[client.0 as usize];
+        if let Some(exchange) = &mut state.exchange {
+            state.messages += 1;
+            exchange.message_sent = None;
+            exchange.retransmission = Retransmission::new(retransmission::REQUEST);
+            exchange.offer = Some(offer);
+        }
+        let frame = self.transmit(now, client.0);
+        self.replies.extend(frame);
+    }
+
+    /// Takes a lease: the exchange is complete.
+    fn bind(&mut self, now: Instant, client: Identity, given: IaAddress) -> Result<(), Wrong> {
+        let IaAddress { address, valid, status: _ } = given;
+        let valid_until = now + Duration::from_secs(valid.into());
+        let state = &mut self.clients[client.0 as usize];
+        if let Some(exchange) = &state.exchange {
+            self.counters.answered(now - exchange.due);
+        }
+        self.last_answer = Some(now);
+        let had = state.lease.replace(Lease { address, valid_until });
+        let holder = self.holders.insert(address, client.0);
+        self.end_exchange(client.0, false);
+
+        let is_held = |lease: &Lease| lease.valid_until > now;
+        let other = holder.filter(|holder| *holder != client.0);
+        let others_lease = other.and_then(|other| self.clients[other as usize].lease);
+        if others_lease.filter(is_held).is_some_and(|lease| lease.address == address) {
+            return Err(Wrong::DuplicateAddress);
+        }
+        if had.filter(is_held).is_some_and(|lease| lease.address != address) {
+            return Err(Wrong::AddressChanged);
+        }
+        Ok(())
+    }
+
+    /// Ends a client's exchange. It has its turn again where the run goes on, or where it has got nothing.
+    fn end_exchange(&mut self, client: u32, again: bool) {
+        self.clients[client as usize].exchange = None;
+        self.outstanding -= 1;
+        if self.plan.duration.is_some() || again {
+            self.idle.push_back(client);
+        } else {
+            self.unserved -= 1;
+        }
+    }
+}

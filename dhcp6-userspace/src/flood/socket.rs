@@ -1,0 +1,171 @@
+//! A packet socket: whole frames of one interface, to any MAC address.
+
+use std::{
+    ffi::c_int,
+    io::{self, IoSlice},
+    mem,
+    os::fd::{AsFd, AsRawFd as _, BorrowedFd},
+};
+
+use nix::{
+    libc,
+    sys::socket::{MsgFlags, setsockopt, sockopt::RcvBufForce},
+};
+use socket2::{Domain, Protocol, SockFilter, Socket, Type};
+
+use super::Frame;
+
+/// Asked of the kernel for frames that wait.
+const RECEIVE_BUFFER: usize = 64 << 20;
+/// struct virtio_net_hdr of linux/virtio_net.h: precedes each frame in either direction.
+const VIRTIO_HEADER_LEN: usize = 10;
+/// VIRTIO_NET_HDR_F_NEEDS_CSUM, in the header's first octet.
+const NEEDS_CHECKSUM: u8 = 1;
+/// Longer than any frame without jumbo frames.
+const LONGEST: usize = 2048;
+
+/// A packet socket that receives what is for DHCPv6 clients, and Neighbor Solicitations.
+#[derive(Debug)]
+pub(super) struct PacketSocket {
+    socket: Socket,
+    buffer: Box<[u8; VIRTIO_HEADER_LEN + LONGEST]>,
+}
+
+impl PacketSocket {
+    /// Opens a socket on an interface and makes the interface take frames for every MAC address as long as the
+    /// socket is open. On error: what was being done.
+    pub(super) fn open(index: u32) -> Result<Self, (&'static str, io::Error)> {
+        let index = index.cast_signed();
+        let context = |what| move |error| (what, error);
+        // Without a protocol it receives nothing until it is bound.
+        let kind = Type::RAW.nonblocking().cloexec();
+        let socket =
+            Socket::new(Domain::PACKET, kind, Some(Protocol::from(0))).map_err(context("open a socket"))?;
+        socket.attach_filter(&filter()).map_err(context("filter frames"))?;
+        // With CAP_NET_ADMIN beyond net.core.rmem_max, without it up to there.
+        if setsockopt(&socket, RcvBufForce, &RECEIVE_BUFFER).is_err() {
+            socket.set_recv_buffer_size(RECEIVE_BUFFER).map_err(context("size the receive buffer"))?;
+        }
+        set_option(&socket, libc::PACKET_VNET_HDR, &1_i32).map_err(context("ask for checksum states"))?;
+        set_option(&socket, libc::PACKET_IGNORE_OUTGOING, &1_i32)
+            .map_err(context("leave out outgoing frames"))?;
+        let membership = libc::packet_mreq {
+            mr_ifindex: index,
+            mr_type: libc::PACKET_MR_PROMISC as u16,
+            mr_alen: 0,
+            mr_address: [0; 8],
+        };
+        set_option(&socket, libc::PACKET_ADD_MEMBERSHIP, &membership)
+            .map_err(context("take frames for every MAC address"))?;
+        bind(&socket, index).map_err(context("bind"))?;
+        Ok(Self { socket, buffer: Box::new([0; VIRTIO_HEADER_LEN + LONGEST]) })
+    }
+
+    /// Sends a frame; `WouldBlock` where there is no room for it now.
+    pub(super) fn send(&self, frame: &[u8]) -> io::Result<()> {
+        let header = [0; VIRTIO_HEADER_LEN];
+        self.socket.send_vectored(&[IoSlice::new(&header), IoSlice::new(frame)]).map(drop)
+    }
+
+    /// Receives a frame that is waiting; `None` where there is none. One that is too long is cut off.
+    pub(super) fn receive(&mut self) -> io::Result<Option<Frame<'_>>> {
+        let fd = self.socket.as_raw_fd();
+        let len = match nix::sys::socket::recv(fd, &mut self.buffer[..], MsgFlags::MSG_DONTWAIT) {
+            Ok(len) => len,
+            Err(nix::Error::EAGAIN) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let octets = self.buffer.get(VIRTIO_HEADER_LEN..len).unwrap_or_default();
+        Ok(Some(Frame { octets, checksum_offloaded: self.buffer[0] & NEEDS_CHECKSUM != 0 }))
+    }
+
+    /// Frames that the kernel has dropped since this was called last, because nobody read them in time.
+    pub(super) fn drops(&self) -> io::Result<u64> {
+        statistics(&self.socket).map(|statistics| statistics.tp_drops.into())
+    }
+}
+
+impl AsFd for PacketSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// A BPF program that passes IPv6 frames with UDP to port 546 or ICMPv6 of type 135.
+fn filter() -> [SockFilter; 11] {
+    const LOAD_HALF: u32 = libc::BPF_LD | libc::BPF_H | libc::BPF_ABS;
+    const LOAD_OCTET: u32 = libc::BPF_LD | libc::BPF_B | libc::BPF_ABS;
+    const IF_EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+    const RETURN: u32 = libc::BPF_RET | libc::BPF_K;
+    // How many steps to skip where the operand is equal, and where it is not.
+    let step = |code: u32, equal, other, operand| SockFilter::new(code as u16, equal, other, operand);
+    [
+        step(LOAD_HALF, 0, 0, 12),
+        step(IF_EQUAL, 0, 8, 0x86dd),
+        step(LOAD_OCTET, 0, 0, 20),
+        step(IF_EQUAL, 3, 0, 17),
+        step(IF_EQUAL, 0, 5, 58),
+        // ICMPv6: the type.
+        step(LOAD_OCTET, 0, 0, 54),
+        step(IF_EQUAL, 2, 3, 135),
+        // UDP: the destination port.
+        step(LOAD_HALF, 0, 0, 56),
+        step(IF_EQUAL, 0, 1, 546),
+        step(RETURN, 0, 0, u32::MAX),
+        step(RETURN, 0, 0, 0),
+    ]
+}
+
+#[expect(unsafe_code, reason = "neither socket2 nor nix knows the options of packet sockets")]
+fn set_option<T>(socket: &Socket, name: c_int, value: &T) -> io::Result<()> {
+    // SAFETY: the kernel reads `size_of::<T>()` octets from a live reference and keeps none of them.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_PACKET,
+            name,
+            std::ptr::from_ref(value).cast(),
+            size_of::<T>() as libc::socklen_t,
+        )
+    };
+    nix::Error::result(result)?;
+    Ok(())
+}
+
+#[expect(unsafe_code, reason = "neither socket2 nor nix makes a sockaddr_ll from its parts")]
+fn bind(socket: &Socket, index: c_int) -> io::Result<()> {
+    // SAFETY: all fields are integers, for which zero is a value.
+    let mut address: libc::sockaddr_ll = unsafe { mem::zeroed() };
+    address.sll_family = libc::AF_PACKET as u16;
+    address.sll_protocol = (libc::ETH_P_IPV6 as u16).to_be();
+    address.sll_ifindex = index;
+    // SAFETY: the kernel reads a whole sockaddr_ll from a live reference and keeps none of it.
+    let result = unsafe {
+        libc::bind(
+            socket.as_raw_fd(),
+            (&raw const address).cast(),
+            size_of::<libc::sockaddr_ll>() as libc::socklen_t,
+        )
+    };
+    nix::Error::result(result)?;
+    Ok(())
+}
+
+#[expect(unsafe_code, reason = "neither socket2 nor nix knows the options of packet sockets")]
+fn statistics(socket: &Socket) -> io::Result<libc::tpacket_stats> {
+    let mut statistics = libc::tpacket_stats { tp_packets: 0, tp_drops: 0 };
+    let mut len = size_of::<libc::tpacket_stats>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `len` octets to a live, exclusive reference of that size, and any octets
+    // are values of its fields.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_PACKET,
+            libc::PACKET_STATISTICS,
+            (&raw mut statistics).cast(),
+            &raw mut len,
+        )
+    };
+    nix::Error::result(result)?;
+    Ok(statistics)
+}

@@ -1,0 +1,98 @@
+//! What a simulated client is doing.
+
+use std::{net::Ipv6Addr, time::Instant};
+
+use dhcp6_common::wire::Duid;
+use rand::Rng;
+
+use super::retransmission::Retransmission;
+
+/// Transaction identifiers have 24 bits.
+const TRANSACTION_IDS: u32 = 1 << 24;
+/// From one transaction identifier of a client to the next. It is odd, so no two of 2^24 messages share one, and
+/// the number of a message can be had from its identifier.
+const STEP: u32 = 0x009e_3779;
+
+#[derive(Debug)]
+pub(super) struct Client {
+    /// The transaction identifier of message number 0.
+    first_transaction_id: u32,
+    /// How many messages were begun; the last one's number is one less.
+    pub(super) messages: u32,
+    pub(super) exchange: Option<Box<Exchange>>,
+    pub(super) lease: Option<Lease>,
+}
+
+#[derive(Debug)]
+pub(super) struct Exchange {
+    /// When it was due.
+    pub(super) due: Instant,
+    /// When the message that waits for an answer was first sent.
+    pub(super) message_sent: Option<Instant>,
+    pub(super) retransmission: Retransmission,
+    /// What the client asks for with a Request; none while it sends Solicits.
+    pub(super) offer: Option<Offer>,
+}
+
+#[derive(Debug)]
+pub(super) struct Offer {
+    pub(super) server: Duid,
+    pub(super) address: Ipv6Addr,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lease {
+    pub(super) address: Ipv6Addr,
+    pub(super) valid_until: Instant,
+}
+
+impl Client {
+    pub(super) fn new(rng: &mut impl Rng) -> Self {
+        let first_transaction_id = rng.random_range(0..TRANSACTION_IDS);
+        Self { first_transaction_id, messages: 0, exchange: None, lease: None }
+    }
+
+    /// The transaction identifier of a message.
+    pub(super) fn transaction_id(&self, message: u32) -> u32 {
+        self.first_transaction_id.wrapping_add(message.wrapping_mul(STEP)) % TRANSACTION_IDS
+    }
+
+    /// The number of the message with this transaction identifier, where the client has sent one.
+    pub(super) fn message_of(&self, transaction_id: u32) -> Option<u32> {
+        const INVERSE: u32 = inverse(STEP);
+        let message =
+            transaction_id.wrapping_sub(self.first_transaction_id).wrapping_mul(INVERSE) % TRANSACTION_IDS;
+        (message < self.messages).then_some(message)
+    }
+}
+
+/// The inverse of an odd number modulo 2^32, by Newton's method: each step doubles the bits that are right.
+const fn inverse(odd: u32) -> u32 {
+    let mut inverse = odd;
+    let mut step = 0;
+    while step < 5 {
+        inverse = inverse.wrapping_mul(2u32.wrapping_sub(odd.wrapping_mul(inverse)));
+        step += 1;
+    }
+    inverse
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::{SeedableRng as _, rngs::StdRng};
+
+    use super::{Client, TRANSACTION_IDS};
+
+    #[test]
+    fn transaction_identifiers_tell_which_message_they_are_of() {
+        let mut client = Client::new(&mut StdRng::seed_from_u64(1));
+        client.messages = 100_000;
+        for message in 0..client.messages {
+            let transaction_id = client.transaction_id(message);
+            assert!(transaction_id < TRANSACTION_IDS);
+            assert_eq!(client.message_of(transaction_id), Some(message));
+        }
+        assert_eq!(client.message_of(client.transaction_id(client.messages)), None, "not sent yet");
+        assert_eq!(client.message_of(client.transaction_id(u32::MAX)), None, "never sent");
+    }
+}

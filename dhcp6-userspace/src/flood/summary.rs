@@ -1,0 +1,174 @@
+//! What a run has found.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use dhcp6_common::wire::MessageType;
+use hdrhistogram::Histogram;
+use serde::{Serialize, Serializer};
+
+use super::{Mode, Wrong};
+
+/// The longest latency that is told apart from longer ones.
+const LONGEST: u64 = 3600 * 1_000_000_000;
+
+/// What a population counts.
+#[derive(Debug)]
+pub(super) struct Counters {
+    pub(super) started: u64,
+    pub(super) answered: u64,
+    /// By status code.
+    pub(super) refused: BTreeMap<u16, u64>,
+    pub(super) given_up: u64,
+    pub(super) not_started: u64,
+    pub(super) sent: BTreeMap<&'static str, u64>,
+    pub(super) received: BTreeMap<&'static str, u64>,
+    pub(super) retransmissions: u64,
+    pub(super) wrong: [u64; Wrong::ALL.len()],
+    pub(super) late: u64,
+    pub(super) foreign: u64,
+    pub(super) neighbor_solicitations: u64,
+    /// In nanoseconds.
+    latency: Histogram<u64>,
+}
+
+impl Counters {
+    pub(super) fn new() -> Self {
+        Self {
+            started: 0,
+            answered: 0,
+            refused: BTreeMap::new(),
+            given_up: 0,
+            not_started: 0,
+            sent: [MessageType::Solicit, MessageType::Request].map(|kind| (kind.name(), 0)).into(),
+            received: [MessageType::Advertise, MessageType::Reply].map(|kind| (kind.name(), 0)).into(),
+            retransmissions: 0,
+            wrong: [0; Wrong::ALL.len()],
+            late: 0,
+            foreign: 0,
+            neighbor_solicitations: 0,
+            latency: Histogram::new_with_bounds(1, LONGEST, 3).expect("the bounds are valid"),
+        }
+    }
+
+    pub(super) fn sent(&mut self, kind: MessageType) {
+        *self.sent.entry(kind.name()).or_default() += 1;
+    }
+
+    /// Counts a message by the code of its type.
+    pub(super) fn received(&mut self, code: u8) {
+        let name = MessageType::from_code(code).map_or("unknown", MessageType::name);
+        *self.received.entry(name).or_default() += 1;
+    }
+
+    pub(super) fn answered(&mut self, latency: Duration) {
+        self.answered += 1;
+        self.latency.saturating_record(u64::try_from(latency.as_nanos()).unwrap_or(LONGEST));
+    }
+
+    pub(super) fn wrong(&mut self, wrong: Wrong) {
+        self.wrong[wrong as usize] += 1;
+    }
+
+    pub(super) fn latency(&self) -> Option<Latency> {
+        let at = |quantile| Duration::from_nanos(self.latency.value_at_quantile(quantile));
+        (!self.latency.is_empty()).then(|| Latency {
+            p50: at(0.5),
+            p99: at(0.99),
+            p999: at(0.999),
+            max: Duration::from_nanos(self.latency.max()),
+        })
+    }
+}
+
+/// The result of a run: one JSON document.
+#[derive(Clone, Debug, Serialize)]
+pub struct Summary {
+    /// Which messages an exchange has.
+    pub mode: Mode,
+    /// How many clients there were.
+    pub clients: u32,
+    /// From the first message to the last answer, or to the end of a run of a given length or of one that is not
+    /// complete.
+    #[serde(serialize_with = "seconds")]
+    pub seconds: Duration,
+    /// DHCPv6 messages sent.
+    pub sent: u64,
+    /// DHCPv6 messages received by a simulated client.
+    pub received: u64,
+    /// Exchanges that were begun: the sum of `answered`, `refused` and `unanswered`.
+    pub started: u64,
+    /// Exchanges that ended with an address.
+    pub answered: u64,
+    /// Exchanges that ended with a status instead of an address, by the status.
+    pub refused: BTreeMap<String, u64>,
+    /// Exchanges without an end: outstanding when the run was over, or given up by the client.
+    pub unanswered: u64,
+    /// Exchanges that were due while every client had one outstanding.
+    pub not_started: u64,
+    /// Exchanges answered in a second.
+    pub rate: f64,
+    /// From when an exchange was due to its end; none where there was no end.
+    pub latency_us: Option<Latency>,
+    /// Messages sent again.
+    pub retransmissions: u64,
+    /// Messages sent, by type.
+    pub sent_by_type: BTreeMap<&'static str, u64>,
+    /// Messages received, by type.
+    pub received_by_type: BTreeMap<&'static str, u64>,
+    /// The sum of `wrong`.
+    pub wrong_replies: u64,
+    /// Wrong replies by kind.
+    pub wrong: BTreeMap<&'static str, u64>,
+    /// Replies to exchanges that were over.
+    pub late: u64,
+    /// DHCPv6 messages to others than the simulated clients.
+    pub foreign: u64,
+    /// Neighbor Solicitations that were answered.
+    pub neighbor_solicitations: u64,
+    /// Frames that the kernel dropped before they were read; a reply among them looks like one that the server
+    /// has not sent.
+    pub socket_drops: u64,
+}
+
+impl Summary {
+    /// Whether the server did what it has to do: at least one exchange was completed, and no reply was wrong.
+    pub fn is_fine(&self) -> bool {
+        self.answered > 0 && self.wrong_replies == 0
+    }
+}
+
+/// Quantiles of a latency. In JSON: microseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct Latency {
+    #[serde(serialize_with = "microseconds")]
+    pub p50: Duration,
+    #[serde(serialize_with = "microseconds")]
+    pub p99: Duration,
+    #[serde(serialize_with = "microseconds")]
+    pub p999: Duration,
+    #[serde(serialize_with = "microseconds")]
+    pub max: Duration,
+}
+
+fn microseconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64((duration.as_secs_f64() * 1e7).round() / 10.0)
+}
+
+fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64((duration.as_secs_f64() * 1e6).round() / 1e6)
+}
+
+/// The name of a status code (RFC 9915, section 21.13), or its number.
+pub(super) fn status_name(code: u16) -> String {
+    let name = match code {
+        1 => "unspec_fail",
+        2 => "no_addrs_avail",
+        3 => "no_binding",
+        4 => "not_on_link",
+        5 => "use_multicast",
+        6 => "no_prefix_avail",
+        other => return other.to_string(),
+    };
+    name.to_owned()
+}
