@@ -94,6 +94,16 @@ impl Namespace {
         })
     }
 
+    /// Kills every process in the namespace, and does not wait for their ends.
+    pub fn kill_all(&self) {
+        // Nothing more can be done where one of these fails.
+        if let Ok(pids) = run(Command::new("ip").args(["netns", "pids", &self.name])) {
+            for pid in pids.split_whitespace() {
+                run(Command::new("kill").args(["-9", pid])).ok();
+            }
+        }
+    }
+
     fn wait_for_link_local(&self, interface: &str) -> Result<()> {
         self.enter(|| {
             let started = Instant::now();
@@ -116,12 +126,7 @@ impl Namespace {
 
 impl Drop for Namespace {
     fn drop(&mut self) {
-        // Nothing more can be done where one of these fails.
-        if let Ok(pids) = run(Command::new("ip").args(["netns", "pids", &self.name])) {
-            for pid in pids.split_whitespace() {
-                run(Command::new("kill").args(["-9", pid])).ok();
-            }
-        }
+        self.kill_all();
         run(Command::new("ip").args(["netns", "del", &self.name])).ok();
     }
 }

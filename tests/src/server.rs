@@ -94,7 +94,16 @@ impl<'a> Server<'a> {
     ///
     /// Where it does not start: with its log.
     pub fn start(wire: &'a Wire, plane: Plane) -> Result<Self> {
-        Self::start_as(wire, plane, Account { port: SERVER_PORT, user: None })
+        Self::start_with(wire, plane, "")
+    }
+
+    /// Starts a server as [`Server::start`] does, with further keys for its link, one a line.
+    ///
+    /// # Errors
+    ///
+    /// As [`Server::start`].
+    pub fn start_with(wire: &'a Wire, plane: Plane, link: &str) -> Result<Self> {
+        Self::start_as(wire, plane, Account { port: SERVER_PORT, user: None }, link)
     }
 
     /// Starts a server without privileges and without an XDP program, on another port.
@@ -104,10 +113,10 @@ impl<'a> Server<'a> {
     /// As [`Server::start`].
     pub fn start_unprivileged(wire: &'a Wire, port: u16) -> Result<Self> {
         const NOBODY: u32 = 65534;
-        Self::start_as(wire, Plane::DaemonOnly, Account { port, user: Some(NOBODY) })
+        Self::start_as(wire, Plane::DaemonOnly, Account { port, user: Some(NOBODY) }, "")
     }
 
-    fn start_as(wire: &'a Wire, plane: Plane, account: Account) -> Result<Self> {
+    fn start_as(wire: &'a Wire, plane: Plane, account: Account, link: &str) -> Result<Self> {
         let directory = TempDir::new()?;
         let pin_dir = Path::new("/sys/fs/bpf").join(unique_name("pins"));
         let state = directory.path().display();
@@ -130,6 +139,7 @@ name = "access0"
 interface = "{SERVER_INTERFACE}"
 prefix = "2001:db8:1::/64"
 rapid_commit = true
+{link}
 
 [[link.pool]]
 range = "2001:db8:1::1000-2001:db8:1::ffff"

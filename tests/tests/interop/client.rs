@@ -1,0 +1,220 @@
+//! What the tests know of a client, and how they run one.
+
+use std::{
+    env, fs,
+    net::Ipv6Addr,
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use tempfile::TempDir;
+use tests::netns::{CLIENT_INTERFACE, Namespace, run};
+
+/// What a client can do, or why it cannot.
+pub(crate) type Ability<T = ()> = std::result::Result<T, &'static str>;
+
+/// A client.
+///
+/// Its commands are for `sh`, in a mount namespace with a private `/etc` and `/run`. They find the client's files
+/// in the working directory, which is also `$HOME`.
+pub(crate) struct Client {
+    /// What it is called.
+    pub(crate) name: &'static str,
+    /// The program, and Debian's package with it.
+    pub(crate) program: &'static str,
+    pub(crate) package: &'static str,
+    /// Its configuration with the two-message exchange or without.
+    pub(crate) config: fn(rapid_commit: bool) -> String,
+    /// A script that the client is to run when something happens, where it has no script of its own.
+    pub(crate) script: &'static str,
+    /// Starts it in the foreground.
+    pub(crate) start: &'static str,
+    /// Prints the options that it has received.
+    pub(crate) options: &'static str,
+    /// Forgets its leases but not its DUID.
+    pub(crate) forget: &'static str,
+    /// Timers with which it renews soon.
+    pub(crate) renewal: Timers,
+    /// How it is stopped so that it releases its lease.
+    pub(crate) release: Ability<Release>,
+    /// Timers with which it sends a Rebind soon.
+    pub(crate) rebind: Ability<Outage>,
+    /// Whether it declines an address that is in use.
+    pub(crate) decline: Ability,
+    /// Whether the XDP program answers it when it comes back without a lease.
+    pub(crate) fast_path: Ability,
+}
+
+/// T1 and T2 in seconds.
+pub(crate) struct Timers {
+    pub(crate) t1: u32,
+    pub(crate) t2: u32,
+}
+
+impl Timers {
+    /// As keys of a link, with lifetimes to match.
+    pub(crate) fn settings(&self) -> String {
+        let Self { t1, t2 } = self;
+        let preferred = t2 + 3;
+        let valid = 2 * preferred;
+        format!("t1 = {t1}\nt2 = {t2}\npreferred_lifetime = {preferred}\nvalid_lifetime = {valid}")
+    }
+}
+
+/// How long the server is away, so that a Renew goes unanswered and the Rebind does not.
+pub(crate) struct Outage {
+    pub(crate) timers: Timers,
+    pub(crate) lasts: Duration,
+}
+
+/// An orderly stop.
+pub(crate) enum Release {
+    Signal(Signal),
+    Command(&'static str),
+}
+
+impl Client {
+    /// Whether it is installed. Where it is not, says so; in CI that is a failure.
+    pub(crate) fn is_installed(&self) -> bool {
+        let path = env::var_os("PATH").unwrap_or_default();
+        // A path that is absolute stays what it is.
+        if env::split_paths(&path).any(|directory| directory.join(self.program).exists()) {
+            return true;
+        }
+        let complaint =
+            format!("{} is not installed: `cargo xtask test` installs it where it may", self.name);
+        assert!(env::var_os("CI").is_none_or(|value| value.is_empty()), "{complaint}");
+        eprintln!("SKIPPED: {complaint}");
+        false
+    }
+
+    /// The version of Debian's package; "unknown" elsewhere.
+    pub(crate) fn version(&self) -> String {
+        run(Command::new("dpkg-query").args(["--show", "--showformat=${Version}", self.package]))
+            .unwrap_or_else(|_| "unknown".to_owned())
+    }
+}
+
+/// A host with a client: its files, its interface and, while it is powered, the client itself.
+pub(crate) struct Home<'a> {
+    client: &'a Client,
+    namespace: &'a Namespace,
+    directory: TempDir,
+    child: Option<Child>,
+}
+
+impl<'a> Home<'a> {
+    /// A host that has never run the client.
+    pub(crate) fn new(client: &'a Client, namespace: &'a Namespace, rapid_commit: bool) -> Result<Self> {
+        let directory = TempDir::new()?;
+        let path = |name| directory.path().join(name);
+        fs::write(path("config"), (client.config)(rapid_commit))?;
+        fs::write(
+            path("script"),
+            format!("#!/bin/sh\ncd '{}'\n{}", directory.path().display(), client.script),
+        )?;
+        fs::set_permissions(path("script"), fs::Permissions::from_mode(0o755))?;
+        fs::create_dir(path("state"))?;
+        Ok(Self { client, namespace, directory, child: None })
+    }
+
+    /// Starts the client.
+    pub(crate) fn start(&mut self) -> Result<()> {
+        let script = format!(
+            "test -d etc || cp -a /etc etc\nmount --bind etc /etc\nmount -t tmpfs tmpfs /run\n{}",
+            self.client.start
+        );
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.directory.path().join("log"))?;
+        let child = self
+            .namespace
+            .command("unshare")
+            .args(["--mount", "--", "sh", "-ec", &script])
+            .current_dir(self.directory.path())
+            .env("HOME", self.directory.path())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .context("cannot start the client")?;
+        self.child = Some(child);
+        Ok(())
+    }
+
+    /// Stops the client in its own way of releasing the lease.
+    pub(crate) fn release(&self, how: &Release) -> Result<()> {
+        match how {
+            Release::Signal(signal) => {
+                let child = self.child.as_ref().context("the client does not run")?;
+                Ok(kill(Pid::from_raw(child.id().cast_signed()), *signal)?)
+            }
+            Release::Command(command) => self.run(command).map(drop),
+        }
+    }
+
+    /// Cuts the power: no process, no address and no lease is left, but the DUID.
+    pub(crate) fn cut_power(&mut self) -> Result<()> {
+        self.namespace.kill_all();
+        if let Some(mut child) = self.child.take() {
+            child.wait()?;
+        }
+        run(self.namespace.command("ip").args([
+            "address",
+            "flush",
+            "dev",
+            CLIENT_INTERFACE,
+            "scope",
+            "global",
+        ]))?;
+        self.run(self.client.forget).map(drop)
+    }
+
+    /// The addresses that the client's interface has and may use.
+    pub(crate) fn addresses(&self) -> Result<Vec<Ipv6Addr>> {
+        let mut list = self.namespace.command("ip");
+        list.args([
+            "-6",
+            "-oneline",
+            "address",
+            "show",
+            "dev",
+            CLIENT_INTERFACE,
+            "scope",
+            "global",
+            "-tentative",
+        ]);
+        let text = run(&mut list)?;
+        let address = |line: &str| Some(line.split_whitespace().nth(3)?.split('/').next()?.parse().ok()?);
+        Ok(text.lines().filter_map(address).collect())
+    }
+
+    /// The options that the client has received, in words of its own.
+    pub(crate) fn options(&self) -> Result<String> {
+        self.run(self.client.options)
+    }
+
+    /// What the client has written.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+    }
+
+    fn run(&self, command: &str) -> Result<String> {
+        let directory: &Path = self.directory.path();
+        run(self.namespace.command("sh").args(["-c", command]).current_dir(directory).env("HOME", directory))
+    }
+}
+
+impl Drop for Home<'_> {
+    fn drop(&mut self) {
+        self.namespace.kill_all();
+        if let Some(child) = &mut self.child {
+            child.wait().ok();
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! dhcp6c of the WIDE project.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use crate::client::{Client, Outage, Release, Timers};
+
+/// It takes no T2 below 30 s.
+const TIMERS: Timers = Timers { t1: 2, t2: 30 };
+
+pub(crate) const CLIENT: Client = Client {
+    name: "WIDE dhcp6c",
+    program: "dhcp6c",
+    package: "wide-dhcpv6-client",
+    config: |rapid_commit| {
+        let rapid_commit = if rapid_commit { "send rapid-commit; " } else { "" };
+        format!(
+            "interface cli0 {{ send ia-na 7; {rapid_commit}request domain-name-servers, domain-name; \
+             script \"/etc/interop-script\"; }};\nid-assoc na 7 {{ }};\n"
+        )
+    },
+    script: "echo \"$REASON $new_domain_name_servers $new_domain_name\" >> events",
+    start: "cp script /etc/interop-script
+        mount --bind state /var/lib/dhcpv6
+        exec dhcp6c -f -D -c $HOME/config -p $HOME/pid cli0",
+    options: "cat events",
+    forget: "true",
+    renewal: TIMERS,
+    release: Ok(Release::Signal(Signal::SIGTERM)),
+    rebind: Ok(Outage { timers: TIMERS, lasts: Duration::from_secs(3) }),
+    decline: Err("it does not look whether an address is in use"),
+    fast_path: Ok(()),
+};
