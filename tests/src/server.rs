@@ -315,7 +315,7 @@ fn pass_all(client: &Namespace) -> Result<Peer> {
         horizon: Duration::ZERO,
         log: false,
     };
-    let mut program = FastPath::load(&config, 1)?;
+    let mut program = FastPath::load(&config, 1, &[0])?;
     client.enter(|| program.attach(0, CLIENT_INTERFACE, XdpModeSetting::Native).map(drop))?;
     Ok(Peer { _program: program, pin_dir })
 }

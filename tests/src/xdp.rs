@@ -79,7 +79,8 @@ impl Lab {
         let pins = Pins::new();
         config.fast_path.pin_dir.clone_from(&pins.0);
         config.fast_path.max_bindings = CAPACITY;
-        let mut fast_path = match FastPath::load(&config.fast_path, config.links.len() as u32) {
+        let slots: Vec<_> = (0..config.links.len() as u32).collect();
+        let mut fast_path = match FastPath::load(&config.fast_path, slots.len() as u32, &slots) {
             Ok(fast_path) => fast_path,
             Err(error) if is_unavailable(&error) => {
                 let message = format!(
@@ -113,7 +114,7 @@ impl Lab {
     ///
     /// Why the engine does not answer.
     pub fn handle(&self, engine: &mut Engine, slot: u32, message: &[u8]) -> Result<Answer, DropReason> {
-        engine.handle(self.clock.now(), Arrival { link: slot, multicast: true }, message)
+        engine.handle(self.clock.now(), Arrival { link: Some(slot), multicast: true }, message)
     }
 
     /// Lets the engine lease an address to a client in two messages, and the kernel serve it from then on.

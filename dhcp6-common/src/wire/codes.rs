@@ -97,6 +97,10 @@ impl OptionCode {
     pub const DOMAIN_SEARCH: Self = Self(24);
     pub const IA_PD: Self = Self(25);
     pub const IA_PREFIX: Self = Self(26);
+    /// RFC 4994.
+    pub const ECHO_REQUEST: Self = Self(43);
+    /// RFC 8357.
+    pub const RELAY_SOURCE_PORT: Self = Self(135);
     /// RFC 4704.
     pub const CLIENT_FQDN: Self = Self(39);
     /// RFC 5908.

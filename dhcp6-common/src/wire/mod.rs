@@ -16,6 +16,8 @@ pub const CLIENT_PORT: u16 = 546;
 pub const SERVER_PORT: u16 = 547;
 /// All_DHCP_Relay_Agents_and_Servers, ff02::1:2 (RFC 9915, section 7.1).
 pub const ALL_RELAY_AGENTS_AND_SERVERS: [u8; 16] = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 2];
+/// All_DHCP_Servers, ff05::1:3 (RFC 9915, section 7.1).
+pub const ALL_SERVERS: [u8; 16] = [0xff, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 3];
 /// A lifetime, T1 or T2 that never ends (RFC 9915, section 7.7).
 pub const INFINITY: u32 = 0xffff_ffff;
 /// Octets of a client message before its options: message type and transaction identifier

@@ -52,7 +52,7 @@ impl Checker<'_, '_> {
         }
 
         let name = self.link_name(&span, name);
-        let interface = self.interface(&span, interface);
+        let interface = self.interface(interface);
         let prefix = self
             .required("prefix", "[[link]]", &span, prefix)
             .and_then(|field| self.parse("prefix", field, |text| values::link_prefix(&text)));
@@ -71,7 +71,7 @@ impl Checker<'_, '_> {
 
         Some(LinkConfig {
             name: name?,
-            interface: interface?,
+            interface,
             prefix: prefix?,
             rapid_commit: rapid_commit.is_some_and(Spanned::into_inner),
             lifetimes: lifetimes?,
@@ -96,15 +96,9 @@ impl Checker<'_, '_> {
         Some(name)
     }
 
-    fn interface(&mut self, link: &Range<usize>, interface: Field<String>) -> Option<String> {
-        let Some(interface) = interface else {
-            if !self.removed.contains(link, "interface") {
-                let message = "`interface` is missing in [[link]]; a link that is reached through relays only \
-                               is not supported by this version";
-                self.report.add(link, message);
-            }
-            return None;
-        };
+    /// The interface; none for a link that is reached through relay agents only.
+    fn interface(&mut self, interface: Field<String>) -> Option<String> {
+        let interface = interface?;
         let span = interface.span();
         let interface = self.parse("interface", interface, values::interface_name)?;
         if let Some(first) = self.seen.interfaces.get(&interface) {

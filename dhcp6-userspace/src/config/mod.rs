@@ -121,8 +121,8 @@ pub enum XdpModeSetting {
 pub struct LinkConfig {
     /// Unique name.
     pub name: String,
-    /// The interface that the link is attached to.
-    pub interface: String,
+    /// The interface that the link is attached to; `None` where it is reached through relay agents only.
+    pub interface: Option<String>,
     /// The link's prefix: an address is on-link where it lies in this prefix or in one of the pools.
     pub prefix: AddressRange,
     /// Whether the two-message exchange is allowed.

@@ -58,7 +58,7 @@ fn a_full_file_is_read_as_written() {
     assert_eq!(config.server.state_dir, Path::new("/var/lib/dhcp6d"));
     assert_eq!(config.server.port, 547);
     let [link] = &config.links[..] else { panic!("{:?}", config.links) };
-    assert_eq!((&*link.name, &*link.interface), ("access0", "eth1"));
+    assert_eq!((&*link.name, link.interface.as_deref()), ("access0", Some("eth1")));
     assert_eq!(link.prefix, "2001:db8:1::/64".parse().unwrap());
     assert!(link.rapid_commit);
     assert_eq!(link.lifetimes, Lifetimes { preferred: 3600, valid: 7200, t1: 1800, t2: 2880 });
@@ -249,13 +249,8 @@ fn what_this_version_does_not_act_on_is_refused() {
         ),
         ("[metrics]\nlisten = \"[::1]:9547\"\n", &["5: [metrics] is not supported by this version"]),
     ]);
-    assert_eq!(
-        mistakes("[[link]]\nname = \"relayed\"\nprefix = \"2001:db8:1::/64\"\n"),
-        [
-            "1: `interface` is missing in [[link]]; a link that is reached through relays only is not supported by \
-          this version"
-        ]
-    );
+    let relayed = Config::parse("[[link]]\nname = \"relayed\"\nprefix = \"2001:db8:1::/64\"\n", "a").unwrap();
+    assert_eq!(relayed.links[0].interface, None, "a link that is reached through relay agents only");
 }
 
 #[test]

@@ -72,10 +72,10 @@ pub struct Status {
 pub struct LinkStatus {
     /// Its name.
     pub name: String,
-    /// Its interface.
-    pub interface: String,
-    /// The source of all replies.
-    pub address: Ipv6Addr,
+    /// Its interface; none where it is reached through relay agents only.
+    pub interface: Option<String>,
+    /// The source of all replies on the interface.
+    pub address: Option<Ipv6Addr>,
 }
 
 /// An interface with the XDP program.
@@ -116,8 +116,8 @@ pub struct StoreStatus {
 pub struct PoolRow {
     /// Name of the link.
     pub link: String,
-    /// Its interface.
-    pub interface: String,
+    /// Its interface; none where it is reached through relay agents only.
+    pub interface: Option<String>,
     /// Addresses in each of the four lists.
     pub counts: Counts,
 }

@@ -12,28 +12,36 @@ use crate::{
     control::FastPathRow,
     engine::{Engine, KernelBinding},
     fastpath::{AttachedMode, FastPath, render},
-    net::LinkSocket,
+    net::Interface,
 };
 
 /// The fast path of a running daemon.
 pub(super) struct Kernel {
     fast_path: FastPath,
     clock: Clock,
+    /// The links that the kernel answers on.
+    slots: Vec<u32>,
     /// Bindings that the maps did not take.
     pub(super) refused: u64,
 }
 
 impl Kernel {
-    /// Loads the program and fills the maps. Nothing is attached yet.
+    /// Loads the program for the links that have an interface, and fills the maps. Nothing is attached yet. `None`
+    /// where no link has one.
     pub(super) fn load(
         config: &Config,
         engine: &Engine,
         clock: Clock,
-        sockets: &[LinkSocket],
-    ) -> Result<Self> {
-        let slots = u32::try_from(config.links.len()).context("too many links")?;
-        let mut fast_path = FastPath::load(&config.fast_path, slots)?;
-        for (slot, (link, socket)) in (0..).zip(config.links.iter().zip(sockets)) {
+        interfaces: &[(u32, Interface)],
+    ) -> Result<Option<Self>> {
+        let slots: Vec<_> = interfaces.iter().map(|(slot, _)| *slot).collect();
+        if slots.is_empty() {
+            return Ok(None);
+        }
+        let links = u32::try_from(config.links.len()).context("too many links")?;
+        let mut fast_path = FastPath::load(&config.fast_path, links, &slots)?;
+        for (slot, interface) in interfaces {
+            let link = &config.links[*slot as usize];
             if Duration::from_secs(link.lifetimes.t1.into()) > config.fast_path.horizon {
                 warn!(
                     "link {}: a client renews after {} s (t1), but the kernel answers it for {} s only (horizon): \
@@ -43,23 +51,22 @@ impl Kernel {
                     config.fast_path.horizon.as_secs()
                 );
             }
-            let (link, blocks) = render(engine, slot, link, socket.interface());
-            fast_path.links.put(slot, &link, &blocks)?;
+            let (link, blocks) = render(engine, *slot, link, interface);
+            fast_path.links.put(*slot, &link, &blocks)?;
         }
-        let mut kernel = Self { fast_path, clock, refused: 0 };
+        let mut kernel = Self { fast_path, clock, slots, refused: 0 };
         kernel.serve(engine.kernel_bindings());
-        Ok(kernel)
+        Ok(Some(kernel))
     }
 
     /// Attaches the program to every interface.
-    pub(super) fn attach(&mut self, config: &Config, sockets: &[LinkSocket]) -> Result<()> {
-        for (slot, socket) in (0..).zip(sockets) {
-            let interface = &socket.interface().name;
-            let mode = self.fast_path.attach(slot, interface, config.fast_path.mode)?.mode;
-            if mode == AttachedMode::Generic && config.fast_path.mode == XdpModeSetting::Auto {
-                warn!("{interface} has no native XDP: the fast path runs in the network stack, and slower");
+    pub(super) fn attach(&mut self, setting: XdpModeSetting, interfaces: &[(u32, Interface)]) -> Result<()> {
+        for (slot, Interface { name, .. }) in interfaces {
+            let mode = self.fast_path.attach(*slot, name, setting)?.mode;
+            if mode == AttachedMode::Generic && setting == XdpModeSetting::Auto {
+                warn!("{name} has no native XDP: the fast path runs in the network stack, and slower");
             }
-            info!("the fast path answers on {interface} in {} mode", mode.name());
+            info!("the fast path answers on {name} in {} mode", mode.name());
         }
         Ok(())
     }
@@ -77,6 +84,9 @@ impl Kernel {
     pub(super) fn serve(&mut self, bindings: impl IntoIterator<Item = KernelBinding>) {
         for binding in bindings {
             let KernelBinding { link, duid, iaid, address, serve_until } = binding;
+            if !self.slots.contains(&link) {
+                continue;
+            }
             let serve_until = self.clock.boottime_of(serve_until);
             if let Err(failure) =
                 self.fast_path.bindings.put(link, &duid, address.octets(), iaid, serve_until)

@@ -6,7 +6,6 @@ mod stats;
 use std::{
     future::poll_fn,
     io,
-    net::Ipv6Addr,
     task::Poll,
     thread,
     time::{Duration, Instant},
@@ -29,7 +28,7 @@ use crate::{
     },
     engine::{Answer, Arrival, DropReason, Engine},
     lease::{LeaseState, MemoryStore, SqliteStore, Store, server_duid},
-    net::{Interface, InterfaceError, LinkSocket},
+    net::{Datagram, Interface, InterfaceError, Path, ServerSocket},
     time::Time,
 };
 
@@ -37,6 +36,12 @@ use crate::{
 const ROUND: usize = 1024;
 /// How long interfaces may take to get their link-local addresses.
 const INTERFACE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A socket, and the index of the link that its interface is attached to.
+struct Listener {
+    link: Option<u32>,
+    socket: ServerSocket,
+}
 
 /// A server that is ready to run.
 pub struct Daemon {
@@ -46,8 +51,7 @@ pub struct Daemon {
     engine: Engine,
     store: Box<dyn Store>,
     store_status: StoreStatus,
-    /// By link.
-    sockets: Vec<LinkSocket>,
+    sockets: Vec<Listener>,
     kernel: Option<Kernel>,
     control: ControlServer,
     stats: Stats,
@@ -74,23 +78,17 @@ impl Daemon {
         info!("{} leases and {} conflicts in the store", contents.leases.len(), contents.conflicts.len());
         let engine = Engine::new(&config, duid, contents, now, rand::random());
 
-        let port = config.server.port;
-        let sockets = config
-            .links
-            .iter()
-            .map(|link| Ok(LinkSocket::open(wait_for_interface(&link.interface)?, port)?))
-            .collect::<Result<Vec<_>>>()?;
+        let interfaces = interfaces(&config)?;
+        let sockets = listen(&config, &interfaces)?;
         let control = ControlServer::listen(&config.control_socket).with_context(|| {
             format!("cannot listen on the control socket {}", config.control_socket.display())
         })?;
-        let mut kernel = config
-            .fast_path
-            .enabled
-            .then(|| Kernel::load(&config, &engine, clock, &sockets))
-            .transpose()
-            .context("no fast path")?;
+        let mut kernel = None;
+        if config.fast_path.enabled {
+            kernel = Kernel::load(&config, &engine, clock, &interfaces).context("no fast path")?;
+        }
         if let Some(kernel) = &mut kernel {
-            kernel.attach(&config, &sockets).context("no fast path")?;
+            kernel.attach(config.fast_path.mode, &interfaces).context("no fast path")?;
         }
         let store_status =
             StoreStatus { kind: kind.to_owned(), ok: true, last_error: None, commits: 0, failed_commits: 0 };
@@ -119,9 +117,12 @@ impl Daemon {
         let mut hangup = signal(SignalKind::hangup())?;
         let mut tick = interval(Duration::from_secs(1));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        for socket in &self.sockets {
-            let Interface { name, link_local, .. } = socket.interface();
-            info!("serving {name} from {link_local}");
+        for Listener { socket, .. } in &self.sockets {
+            if let Some(Interface { name, link_local, .. }) = socket.interface() {
+                info!("serving {name} from {link_local}");
+            } else {
+                info!("serving relay agents on all interfaces");
+            }
         }
         if let Err(failure) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
             warn!("cannot tell the service manager that the server is ready: {failure}");
@@ -167,20 +168,21 @@ impl Daemon {
         let now = self.clock.now();
         let share = ROUND.div_ceil(self.sockets.len());
         let mut answers = Vec::new();
-        for (link, socket) in self.sockets.iter_mut().enumerate() {
+        for (index, Listener { link, socket }) in self.sockets.iter_mut().enumerate() {
             for _ in 0..share {
                 match socket.receive() {
                     Ok(Some(datagram)) => {
-                        self.stats.received(Engine::message_type(datagram.payload));
-                        let arrival = Arrival { link: link as u32, multicast: datagram.multicast };
-                        match self.engine.handle(now, arrival, datagram.payload) {
-                            Ok(answer) => answers.push((link, *datagram.source.ip(), answer)),
+                        let Datagram { path, payload } = datagram;
+                        self.stats.received(Engine::message_type(payload));
+                        let arrival = Arrival { link: *link, multicast: path.destination.is_multicast() };
+                        match self.engine.handle(now, arrival, payload) {
+                            Ok(answer) => answers.push((index, path, answer)),
                             Err(reason) => self.stats.dropped(reason),
                         }
                     }
                     Ok(None) => break,
                     Err(failure) => {
-                        debug!("cannot receive on {}: {failure}", socket.interface().name);
+                        debug!("cannot receive: {failure}");
                         self.stats.receive_errors += 1;
                         break;
                     }
@@ -191,7 +193,7 @@ impl Daemon {
     }
 
     /// Carries out what a round has changed, in the order that `engine` prescribes, and sends the answers.
-    fn finish_round(&mut self, answers: Vec<(usize, Ipv6Addr, Answer)>) {
+    fn finish_round(&mut self, answers: Vec<(usize, Path, Answer)>) {
         let batch = self.engine.take_batch();
         if let Some(kernel) = &mut self.kernel {
             kernel.forget(&batch.forget);
@@ -203,16 +205,16 @@ impl Daemon {
                 kernel.serve(served);
             }
         }
-        for (link, client, answer) in answers {
-            let Answer { kind, message, needs_commit } = answer;
+        for (socket, path, answer) in answers {
+            let Answer { kind, port, message, needs_commit } = answer;
             if needs_commit && !committed {
                 self.stats.dropped(DropReason::StoreFailed);
                 continue;
             }
-            match self.sockets[link].send(client, &message) {
+            match self.sockets[socket].socket.send(&path, port, &message) {
                 Ok(()) => self.stats.sent(kind),
                 Err(failure) => {
-                    debug!("cannot send to {client}: {failure}");
+                    debug!("cannot send to {}: {failure}", path.source);
                     self.stats.dropped(DropReason::SendFailed);
                 }
             }
@@ -272,7 +274,8 @@ impl Daemon {
                 serde_json::to_value(self.leases(link.as_deref(), duid.as_deref()))
             }
             Query::Stats => serde_json::to_value(
-                self.stats.counters(self.sockets.iter().map(|socket| u64::from(socket.dropped())).sum()),
+                self.stats
+                    .counters(self.sockets.iter().map(|listener| u64::from(listener.socket.dropped())).sum()),
             ),
         };
         document.map_or_else(|failure| Response::Refused(failure.to_string()), Response::Ok)
@@ -288,11 +291,14 @@ impl Daemon {
                 .config
                 .links
                 .iter()
-                .zip(&self.sockets)
-                .map(|(link, socket)| LinkStatus {
-                    name: link.name.clone(),
-                    interface: link.interface.clone(),
-                    address: socket.interface().link_local,
+                .zip(0..)
+                .map(|(link, index)| {
+                    let listener = self.sockets.iter().find(|listener| listener.link == Some(index));
+                    LinkStatus {
+                        name: link.name.clone(),
+                        interface: link.interface.clone(),
+                        address: listener.and_then(|of| of.socket.interface()).map(|of| of.link_local),
+                    }
                 })
                 .collect(),
             fast_path: self.kernel.as_ref().map(Kernel::rows).unwrap_or_default(),
@@ -310,7 +316,7 @@ impl Daemon {
             .links()
             .map(|link| PoolRow {
                 link: link.name.to_owned(),
-                interface: link.interface.to_owned(),
+                interface: link.interface.map(str::to_owned),
                 counts: link.counts.into(),
             })
             .collect()
@@ -361,9 +367,9 @@ fn no_such_link(name: &str) -> Response {
 }
 
 /// Waits until one of the sockets has something to receive.
-async fn readable(sockets: &[LinkSocket]) -> io::Result<()> {
+async fn readable(sockets: &[Listener]) -> io::Result<()> {
     poll_fn(|context| {
-        for socket in sockets {
+        for Listener { socket, .. } in sockets {
             if let Poll::Ready(ready) = socket.poll_readable(context) {
                 return Poll::Ready(ready);
             }
@@ -371,6 +377,33 @@ async fn readable(sockets: &[LinkSocket]) -> io::Result<()> {
         Poll::Pending
     })
     .await
+}
+
+/// The interfaces of the links that have one, by the links' index.
+fn interfaces(config: &Config) -> Result<Vec<(u32, Interface)>> {
+    let mut interfaces = Vec::new();
+    for (link, index) in config.links.iter().zip(0..) {
+        if let Some(name) = &link.interface {
+            interfaces.push((index, wait_for_interface(name)?));
+        }
+    }
+    Ok(interfaces)
+}
+
+/// Opens a socket for each of the interfaces, and one for relay agents elsewhere if there is a link that only they
+/// reach.
+fn listen(config: &Config, interfaces: &[(u32, Interface)]) -> Result<Vec<Listener>> {
+    let port = config.server.port;
+    let relayed = config.links.iter().any(|link| link.interface.is_none());
+    let mut sockets = Vec::new();
+    for (link, interface) in interfaces {
+        let socket = ServerSocket::open(interface.clone(), port, relayed)?;
+        sockets.push(Listener { link: Some(*link), socket });
+    }
+    if relayed {
+        sockets.push(Listener { link: None, socket: ServerSocket::open_for_relays(port)? });
+    }
+    Ok(sockets)
 }
 
 /// Looks an interface up, and waits for its link-local address where it has just come up.

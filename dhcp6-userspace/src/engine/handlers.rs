@@ -5,9 +5,10 @@ use std::net::Ipv6Addr;
 use dhcp6_common::wire::{Duid, MessageType, OptionCode, StatusCode};
 
 use super::{
-    Answer, Arrival, DropReason, Engine,
+    Answer, AnswerPort, Arrival, DropReason, Engine,
     bindings::Purpose,
     message::{self, Body, ClientMessage, IaNa},
+    relay::Envelope,
     reply::{IaContent, ReplyWriter},
     table::Client,
 };
@@ -31,23 +32,56 @@ impl Draft {
 
     fn finish(self, client: Option<&Duid>) -> Answer {
         let Self { kind, writer, needs_commit } = self;
-        Answer { kind, message: writer.finish(client), needs_commit }
+        Answer { kind, port: AnswerPort::Client, message: writer.finish(client), needs_commit }
     }
 }
 
 impl Engine {
-    /// Handles a message from a client.
+    /// Handles a message from a client or a relay agent.
     ///
     /// # Errors
     ///
     /// Why it is not answered.
     pub fn handle(&mut self, now: Time, arrival: Arrival, message: &[u8]) -> Result<Answer, DropReason> {
-        let Arrival { link, multicast } = arrival;
-        let message = message::parse(message, &self.server)?;
-        // RFC 9915, section 16: a server no longer takes what clients unicast.
-        if !multicast {
+        let envelope = Envelope::open(message)?;
+        // RFC 9915, section 16: a server no longer takes what clients unicast. Relay agents may.
+        if !arrival.multicast && !envelope.is_relayed() {
+            // Of what is no message at all, that is said.
+            message::parse(envelope.message, &self.server)?;
             return Err(DropReason::Unicast);
         }
+        let link = self.link_of(arrival, &envelope).ok_or(DropReason::UnknownLink)?;
+        let answer = self.answer(now, link, envelope.message)?;
+        if !envelope.is_relayed() {
+            return Ok(answer);
+        }
+        let Answer { kind: _, port: _, message, needs_commit } = answer;
+        Ok(Answer {
+            kind: MessageType::RelayReply,
+            port: envelope.port(),
+            message: envelope.seal(message),
+            needs_commit,
+        })
+    }
+
+    /// The link that a client is on (RFC 9915, section 13.1): that of the receiving interface, or that of the
+    /// link-address. Behind layer-two relay agents alone, which have no address and give an Interface-Id
+    /// (RFC 6221, section 5.3.1), it is that of the receiving interface, too.
+    fn link_of(&self, arrival: Arrival, envelope: &Envelope<'_>) -> Option<u32> {
+        if !envelope.is_relayed() {
+            return arrival.link;
+        }
+        match envelope.link_address() {
+            Some(address) => {
+                let index = self.links.iter().position(|link| link.is_on_link(address))?;
+                Some(index as u32)
+            }
+            None => envelope.interface_id().and(arrival.link),
+        }
+    }
+
+    fn answer(&mut self, now: Time, link: u32, message: &[u8]) -> Result<Answer, DropReason> {
+        let message = message::parse(message, &self.server)?;
         match message {
             ClientMessage::Solicit(client, body) => Ok(self.solicit(now, link, client, &body)),
             ClientMessage::Request(client, body) => Ok(self.request(now, link, client, &body)),

@@ -80,11 +80,14 @@ pub(super) fn parse<'a>(message: &'a [u8], server: &Duid) -> Result<ClientMessag
         return Err(DropReason::TooShort);
     };
     match kind {
-        // Sections 16.3, 16.10, 16.11 and 16.14.
-        MessageType::Advertise | MessageType::Reply | MessageType::Reconfigure | MessageType::RelayReply => {
+        // Sections 16.3, 16.10, 16.11 and 16.14. Relay-forwards have been opened before.
+        MessageType::Advertise
+        | MessageType::Reply
+        | MessageType::Reconfigure
+        | MessageType::RelayForward
+        | MessageType::RelayReply => {
             return Err(DropReason::NotForServers);
         }
-        MessageType::RelayForward => return Err(DropReason::Relayed),
         _ => {}
     }
     let mut ids = Identifiers::default();
@@ -187,7 +190,7 @@ fn read_options<'a>(
 }
 
 /// Takes an option that may occur once.
-fn once<T>(place: &mut Option<T>, value: T) -> Result<(), DropReason> {
+pub(super) fn once<T>(place: &mut Option<T>, value: T) -> Result<(), DropReason> {
     match place.replace(value) {
         None => Ok(()),
         Some(_) => Err(DropReason::RepeatedOption),

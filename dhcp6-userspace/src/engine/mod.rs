@@ -18,6 +18,7 @@ mod handlers;
 mod link;
 mod message;
 mod offers;
+mod relay;
 mod reply;
 mod table;
 #[cfg(test)]
@@ -57,17 +58,31 @@ pub struct Engine {
 /// What is known of a message besides its octets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arrival {
-    /// Index of the link, in the order of the configuration.
-    pub link: u32,
+    /// Index, in the order of the configuration, of the link that the receiving interface is attached to; `None`
+    /// for an interface that only relay agents are heard on.
+    pub link: Option<u32>,
     /// Whether it was sent to a multicast address.
     pub multicast: bool,
+}
+
+/// Where an answer goes, at the address that the datagram came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AnswerPort {
+    /// The port that clients listen on, whatever port the message came from (RFC 9915, section 7.2).
+    Client,
+    /// The port that servers and relay agents listen on.
+    Relay,
+    /// The port that the datagram came from (RFC 8357).
+    Source,
 }
 
 /// A message to be sent back to where the client's came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// Advertise or Reply.
+    /// Advertise, Reply or Relay-reply.
     pub kind: MessageType,
+    /// The port.
+    pub port: AnswerPort,
     /// The message's octets.
     pub message: Vec<u8>,
     /// Whether it promises what only the commit of this round's batch puts into storage.
@@ -85,8 +100,12 @@ pub enum DropReason {
     Malformed,
     /// A message that only clients or relay agents take.
     NotForServers,
-    /// A relay agent's message.
-    Relayed,
+    /// A Relay-forward without a message in it.
+    NoRelayMessage,
+    /// A message that has passed more relay agents than the protocol allows.
+    TooManyRelays,
+    /// From a link that is not configured.
+    UnknownLink,
     /// Not sent to a multicast address.
     Unicast,
     /// No Client Identifier.
@@ -113,12 +132,14 @@ pub enum DropReason {
 
 impl DropReason {
     /// Every reason.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::TooShort,
         Self::UnknownType,
         Self::Malformed,
         Self::NotForServers,
-        Self::Relayed,
+        Self::NoRelayMessage,
+        Self::TooManyRelays,
+        Self::UnknownLink,
         Self::Unicast,
         Self::NoClientId,
         Self::BadClientId,
@@ -139,7 +160,9 @@ impl DropReason {
             Self::UnknownType => "unknown_type",
             Self::Malformed => "malformed",
             Self::NotForServers => "not_for_servers",
-            Self::Relayed => "relayed",
+            Self::NoRelayMessage => "no_relay_message",
+            Self::TooManyRelays => "too_many_relays",
+            Self::UnknownLink => "unknown_link",
             Self::Unicast => "unicast",
             Self::NoClientId => "no_client_id",
             Self::BadClientId => "bad_client_id",

@@ -8,6 +8,7 @@ mod lists;
 mod message;
 mod model;
 mod options;
+mod relaying;
 mod renewing;
 mod requesting;
 mod server;

@@ -17,8 +17,8 @@ use crate::{
 pub struct LinkView<'a> {
     /// Name of the link.
     pub name: &'a str,
-    /// Its interface.
-    pub interface: &'a str,
+    /// Its interface, if it has one.
+    pub interface: Option<&'a str>,
     /// How many addresses are in each of the four lists.
     pub counts: PoolCounts,
 }
@@ -74,7 +74,7 @@ impl Engine {
     pub fn links(&self) -> impl Iterator<Item = LinkView<'_>> {
         self.links.iter().map(|link| LinkView {
             name: &link.config.name,
-            interface: &link.config.interface,
+            interface: link.config.interface.as_deref(),
             counts: link.counts(),
         })
     }

@@ -131,27 +131,28 @@ pub struct TestRunOutcome {
 }
 
 impl FastPath {
-    /// Creates empty maps, pins them, and loads an instance of the program for each of `slots` interfaces.
+    /// Creates empty maps with room for `links` links, pins them, and loads an instance of the program for each of
+    /// `slots`.
     ///
     /// Maps that an earlier daemon has pinned under the same layout are replaced: the store says what they held.
     ///
     /// # Errors
     ///
     /// [`FastPathError`]; nothing is attached then.
-    pub fn load(config: &FastPathConfig, slots: u32) -> Result<Self, FastPathError> {
+    pub fn load(config: &FastPathConfig, links: u32, slots: &[u32]) -> Result<Self, FastPathError> {
         let object = OBJECT.ok_or(FastPathError::NoObject)?;
         let directory = map_directory(&config.pin_dir);
         prepare(&directory)
             .map_err(|source| FastPathError::PinDirectory { path: directory.clone(), source })?;
         let mut spares = Vec::new();
-        for slot in (0..slots).rev() {
+        for &slot in slots.iter().rev() {
             let mut ebpf = EbpfLoader::new()
                 .default_map_pin_directory(&directory)
                 .map_max_entries(BINDINGS, config.max_bindings)
                 .map_max_entries(LONG_BINDINGS, config.max_bindings)
-                .map_max_entries(LINKS, slots)
-                .map_max_entries(REPLY_BLOCKS, slots * BLOCKS_PER_LINK as u32)
-                .map_max_entries(COUNTERS, slots * Reason::COUNT as u32)
+                .map_max_entries(LINKS, links)
+                .map_max_entries(REPLY_BLOCKS, links * BLOCKS_PER_LINK as u32)
+                .map_max_entries(COUNTERS, links * Reason::COUNT as u32)
                 .override_global(SLOT_GLOBAL, &slot, true)
                 .override_global(LOG_GLOBAL, &u32::from(config.log), true)
                 .load(object)?;
@@ -164,7 +165,7 @@ impl FastPath {
             })?;
             spares.push(instance);
         }
-        let ebpf = &mut spares.first_mut().expect("a configuration has at least one link").ebpf;
+        let ebpf = &mut spares.first_mut().expect("there is at least one slot to load for").ebpf;
         let mut take = |name| ebpf.take_map(name).expect("the object has the maps of the contract");
         Ok(Self {
             bindings: Bindings::from_maps(take(BINDINGS), take(LONG_BINDINGS))?,

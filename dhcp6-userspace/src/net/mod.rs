@@ -4,4 +4,4 @@ mod interface;
 mod socket;
 
 pub use interface::{Interface, InterfaceError};
-pub use socket::{Datagram, LinkSocket, SocketError};
+pub use socket::{Datagram, Path, ServerSocket, SocketError};

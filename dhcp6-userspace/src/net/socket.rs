@@ -1,4 +1,4 @@
-//! The UDP socket of a link.
+//! The UDP sockets of the server.
 
 use std::{
     io::{self, IoSlice, IoSliceMut},
@@ -7,9 +7,10 @@ use std::{
     task::{Context, Poll},
 };
 
-use dhcp6_common::wire::ALL_RELAY_AGENTS_AND_SERVERS;
+use dhcp6_common::wire::{ALL_RELAY_AGENTS_AND_SERVERS, ALL_SERVERS};
 use nix::{
     cmsg_space, libc,
+    net::if_::if_nameindex,
     sys::socket::{
         ControlMessage, ControlMessageOwned, MsgFlags, SockaddrIn6, recvmsg, sendmsg, setsockopt,
         sockopt::{Ipv6RecvPacketInfo, RcvBufForce, RxqOvfl},
@@ -19,83 +20,100 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{io::Interest, net::UdpSocket};
 
 use super::Interface;
+use crate::engine::AnswerPort;
 
 /// Asked of the kernel for datagrams that wait: tens of thousands of Solicits.
 const RECEIVE_BUFFER: usize = 16 << 20;
 /// The longest datagram that UDP can carry.
 const LONGEST: usize = 65535;
 
-/// Why a link cannot be listened to.
+/// Why the server cannot listen.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot {what} on interface {interface}, UDP port {port}: {source}")]
+#[error("cannot {what} on {place}, UDP port {port}: {source}")]
 pub struct SocketError {
     what: &'static str,
-    interface: String,
+    place: String,
     port: u16,
     source: io::Error,
 }
 
-/// A socket that receives what clients on one interface send to ff02::1:2 (RFC 9915, section 7.1), and sends
-/// out of that interface from its link-local address.
+/// A socket that receives what clients and relay agents send to the server, on one interface or on all.
 #[derive(Debug)]
-pub struct LinkSocket {
+pub struct ServerSocket {
     socket: UdpSocket,
-    interface: Interface,
-    client_port: u16,
+    /// The interface that the socket is bound to.
+    interface: Option<Interface>,
+    port: u16,
     dropped: u32,
     buffer: Vec<u8>,
+}
+
+/// The way that a datagram came, and that its answer takes back.
+#[derive(Clone, Copy, Debug)]
+pub struct Path {
+    /// Where it came from.
+    pub source: SocketAddrV6,
+    /// Where it was sent to.
+    pub destination: Ipv6Addr,
+    /// Index of the interface that it came in on.
+    pub interface: u32,
 }
 
 /// A datagram that was received.
 #[derive(Clone, Copy, Debug)]
 pub struct Datagram<'a> {
-    /// Its sender.
-    pub source: SocketAddrV6,
-    /// Whether it was sent to a multicast address.
-    pub multicast: bool,
+    /// The way that it came.
+    pub path: Path,
     /// Its payload.
     pub payload: &'a [u8],
 }
 
-impl LinkSocket {
-    /// Listens on an interface. Clients are answered on the port below `port`.
+impl ServerSocket {
+    /// Listens on an interface: to what clients send to ff02::1:2 (RFC 9915, section 7.1), and to what relay
+    /// agents send there, to ff05::1:3, or to an address of the interface. `shared` says that there is a socket
+    /// for all interfaces beside it.
     ///
     /// # Errors
     ///
     /// [`SocketError`], for one where the port is taken or takes privileges.
-    pub fn open(interface: Interface, port: u16) -> Result<Self, SocketError> {
-        let context = |what| {
-            let interface = interface.name.clone();
-            move |source| SocketError { what, interface, port, source }
+    pub fn open(interface: Interface, port: u16, shared: bool) -> Result<Self, SocketError> {
+        let place = format!("interface {}", interface.name);
+        let failed = |what| {
+            let place = place.clone();
+            move |source| SocketError { what, place, port, source }
         };
-        let socket = Socket::new(Domain::IPV6, Type::DGRAM.nonblocking().cloexec(), Some(Protocol::UDP))
-            .map_err(context("open a socket"))?;
-        let configure = || {
-            socket.set_only_v6(true)?;
-            setsockopt(&socket, Ipv6RecvPacketInfo, &true)?;
-            setsockopt(&socket, RxqOvfl, &1)?;
-            socket.bind_device(Some(interface.name.as_bytes()))?;
-            socket.set_multicast_if_v6(interface.index)?;
-            socket.set_multicast_loop_v6(false)
-        };
-        configure().map_err(context("configure the socket"))?;
-        // With CAP_NET_ADMIN beyond net.core.rmem_max, without it up to there.
-        if setsockopt(&socket, RcvBufForce, &RECEIVE_BUFFER).is_err() {
-            socket.set_recv_buffer_size(RECEIVE_BUFFER).map_err(context("size the receive buffer"))?;
+        let socket = new_socket(shared).map_err(failed("open a socket"))?;
+        socket.bind_device(Some(interface.name.as_bytes())).map_err(failed("bind"))?;
+        bind(&socket, port).map_err(failed("listen"))?;
+        for group in [ALL_RELAY_AGENTS_AND_SERVERS, ALL_SERVERS] {
+            socket.join_multicast_v6(&group.into(), interface.index).map_err(failed("join a group"))?;
         }
-        socket
-            .bind(&SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, port, 0, 0).into())
-            .map_err(context("listen"))?;
-        socket
-            .join_multicast_v6(&ALL_RELAY_AGENTS_AND_SERVERS.into(), interface.index)
-            .map_err(context("join ff02::1:2"))?;
-        let socket = UdpSocket::from_std(socket.into()).map_err(context("wait for datagrams"))?;
-        Ok(Self { socket, interface, client_port: port - 1, dropped: 0, buffer: vec![0; LONGEST] })
+        let socket = UdpSocket::from_std(socket.into()).map_err(failed("wait for datagrams"))?;
+        Ok(Self { socket, interface: Some(interface), port, dropped: 0, buffer: vec![0; LONGEST] })
     }
 
-    /// The interface.
-    pub fn interface(&self) -> &Interface {
-        &self.interface
+    /// Listens on all interfaces that have no socket of their own, to relay agents.
+    ///
+    /// # Errors
+    ///
+    /// [`SocketError`].
+    pub fn open_for_relays(port: u16) -> Result<Self, SocketError> {
+        let failed =
+            |what| move |source| SocketError { what, place: "all interfaces".to_owned(), port, source };
+        let socket = new_socket(true).map_err(failed("open a socket"))?;
+        bind(&socket, port).map_err(failed("listen"))?;
+        let interfaces = if_nameindex().map_err(|error| failed("list them")(error.into()))?;
+        for interface in &interfaces {
+            // An interface without multicast (the loopback is one) has no relay agents to be heard this way.
+            socket.join_multicast_v6(&ALL_SERVERS.into(), interface.index()).ok();
+        }
+        let socket = UdpSocket::from_std(socket.into()).map_err(failed("wait for datagrams"))?;
+        Ok(Self { socket, interface: None, port, dropped: 0, buffer: vec![0; LONGEST] })
+    }
+
+    /// The interface that it is bound to; `None` for all.
+    pub fn interface(&self) -> Option<&Interface> {
+        self.interface.as_ref()
     }
 
     /// Datagrams that the kernel has dropped since the socket was opened because nobody read them in time, as
@@ -130,11 +148,13 @@ impl LinkSocket {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
             Err(error) => return Err(error),
         };
-        let mut multicast = false;
+        let mut destination = Ipv6Addr::UNSPECIFIED;
+        let mut interface = 0;
         for message in received.cmsgs()? {
             match message {
                 ControlMessageOwned::Ipv6PacketInfo(info) => {
-                    multicast = Ipv6Addr::from(info.ipi6_addr.s6_addr).is_multicast();
+                    destination = info.ipi6_addr.s6_addr.into();
+                    interface = info.ipi6_ifindex;
                 }
                 ControlMessageOwned::RxqOvfl(dropped) => self.dropped = dropped,
                 _ => {}
@@ -145,28 +165,60 @@ impl LinkSocket {
             || SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, 0, 0, 0),
             |source| SocketAddrV6::new(source.ip(), source.port(), 0, source.scope_id()),
         );
-        Ok(Some(Datagram { source, multicast, payload: &self.buffer[..len] }))
+        let path = Path { source, destination, interface };
+        Ok(Some(Datagram { path, payload: &self.buffer[..len] }))
     }
 
-    /// Sends a message to the client at an address: to the port that clients listen on, whatever port the
-    /// client's message came from (RFC 9915, section 7.2).
+    /// Sends an answer back: from the address that was spoken to, or, where that was a group, from the
+    /// interface's link-local address, which is also what the XDP program answers from.
     ///
     /// # Errors
     ///
     /// The kernel's, `WouldBlock` among them. The message is lost then, and the client will repeat its own.
-    pub fn send(&self, client: Ipv6Addr, message: &[u8]) -> io::Result<()> {
-        let to = SocketAddrV6::new(client, self.client_port, 0, self.interface.index);
-        let source = libc::in6_pktinfo {
-            ipi6_addr: libc::in6_addr { s6_addr: self.interface.link_local.octets() },
-            ipi6_ifindex: self.interface.index,
+    pub fn send(&self, path: &Path, port: AnswerPort, message: &[u8]) -> io::Result<()> {
+        let Path { source: to, destination, interface } = *path;
+        let port = match port {
+            AnswerPort::Client => self.port - 1,
+            AnswerPort::Relay => self.port,
+            AnswerPort::Source => to.port(),
         };
+        let link_local = to.ip().is_unicast_link_local();
+        let from = match &self.interface {
+            _ if !destination.is_multicast() => destination,
+            Some(interface) if link_local => interface.link_local,
+            _ => Ipv6Addr::UNSPECIFIED,
+        };
+        let info = libc::in6_pktinfo {
+            ipi6_addr: libc::in6_addr { s6_addr: from.octets() },
+            ipi6_ifindex: if link_local { interface } else { 0 },
+        };
+        let to = SocketAddrV6::new(*to.ip(), port, 0, if link_local { interface } else { 0 });
         sendmsg(
             self.socket.as_raw_fd(),
             &[IoSlice::new(message)],
-            &[ControlMessage::Ipv6PacketInfo(&source)],
+            &[ControlMessage::Ipv6PacketInfo(&info)],
             MsgFlags::MSG_DONTWAIT,
             Some(&SockaddrIn6::from(to)),
         )?;
         Ok(())
     }
+}
+
+/// A socket that tells of each datagram how it came, with room for many. One that is `shared` lets another have
+/// the same port.
+fn new_socket(shared: bool) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::IPV6, Type::DGRAM.nonblocking().cloexec(), Some(Protocol::UDP))?;
+    socket.set_only_v6(true)?;
+    socket.set_reuse_address(shared)?;
+    setsockopt(&socket, Ipv6RecvPacketInfo, &true)?;
+    setsockopt(&socket, RxqOvfl, &1)?;
+    // With CAP_NET_ADMIN beyond net.core.rmem_max, without it up to there.
+    if setsockopt(&socket, RcvBufForce, &RECEIVE_BUFFER).is_err() {
+        socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+    }
+    Ok(socket)
+}
+
+fn bind(socket: &Socket, port: u16) -> io::Result<()> {
+    socket.bind(&SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, port, 0, 0).into())
 }

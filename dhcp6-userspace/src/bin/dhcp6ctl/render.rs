@@ -65,13 +65,14 @@ impl ForPeople for Status {
             store,
             last_reload: _,
         } = self;
-        let mode = |interface: &str| {
-            or_dash(fast_path.iter().find(|row| row.interface == interface).map(|row| &row.mode))
+        let mode = |interface: Option<&String>| {
+            or_dash(fast_path.iter().find(|row| Some(&row.interface) == interface).map(|row| &row.mode))
         };
         let links = table(
             ["LINK", "INTERFACE", "ADDRESS", "FAST PATH"],
             links.iter().map(|link| {
-                [link.name.clone(), link.interface.clone(), link.address.to_string(), mode(&link.interface)]
+                let interface = link.interface.as_ref();
+                [link.name.clone(), or_dash(interface), or_dash(link.address), mode(interface)]
             }),
         );
         let store_state = match (store.ok, &store.last_error) {
@@ -98,7 +99,7 @@ impl ForPeople for Vec<PoolRow> {
             ["LINK", "INTERFACE", "IDLE", "USED", "CONFLICT", "EXCLUDED"],
             self.iter().map(|row| {
                 let [idle, used, conflict, excluded] = counts(&row.counts);
-                [row.link.clone(), row.interface.clone(), idle, used, conflict, excluded]
+                [row.link.clone(), or_dash(row.interface.as_ref()), idle, used, conflict, excluded]
             }),
         )
     }

@@ -125,7 +125,7 @@ fn the_block_for_the_kernel_is_that_of_a_reply() {
     for requested in subsets() {
         let mut server = Server::start(&config());
         let message = Message::rapid(1).requests(&requested);
-        let arrival = Arrival { link: 0, multicast: true };
+        let arrival = Arrival { link: Some(0), multicast: true };
         let answer = server.engine.handle(server.now, arrival, message.octets());
         let octets = answer.expect("an answer").message;
         let mut client = Vec::new();

@@ -83,7 +83,7 @@ fn what_is_not_for_servers_is_dropped() {
         (7, DropReason::NotForServers, "V-16"),
         (10, DropReason::NotForServers, "V-17"),
         (13, DropReason::NotForServers, "V-18"),
-        (12, DropReason::Relayed, "V-27"),
+        (12, DropReason::NoRelayMessage, "Y-15"),
         (0, DropReason::UnknownType, "V-20"),
         (14, DropReason::UnknownType, "V-20"),
         (99, DropReason::UnknownType, "V-20"),
