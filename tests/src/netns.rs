@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    process::Command,
+    process::{Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     thread,
     time::{Duration, Instant},
@@ -158,4 +158,84 @@ impl Wire {
         client.wait_for_link_local(CLIENT_INTERFACE)?;
         Ok(wire)
     }
+}
+
+/// A server and clients with relay agents in between, each in a namespace of its own.
+#[derive(Debug)]
+pub struct RelayedWire {
+    /// Server and clients, at the two ends.
+    pub ends: Wire,
+    /// The relay agents, from the server's neighbour to the clients'.
+    relays: Vec<Namespace>,
+}
+
+impl RelayedWire {
+    /// Connects server, relay agents and clients in a row. The segment behind the server is 2001:db8:9:0::/64,
+    /// the next one 2001:db8:9:1::/64, and so on; the last, the clients', is 2001:db8:2::/64. On each, the
+    /// server's side is ::1 and the other ::2.
+    ///
+    /// # Errors
+    ///
+    /// What iproute2 says.
+    pub fn new(relays: usize) -> Result<Self> {
+        let server = Namespace::new("s")?;
+        let client = Namespace::new("c")?;
+        let relays: Vec<_> =
+            (0..relays).map(|index| Namespace::new(&format!("r{index}"))).collect::<Result<_>>()?;
+        let mut upper = (&server, SERVER_INTERFACE);
+        for (segment, relay) in relays.iter().enumerate() {
+            let prefix = format!("2001:db8:9:{segment}::");
+            connect(upper, (relay, RELAY_UPPER), &prefix)?;
+            upper = (relay, RELAY_LOWER);
+        }
+        connect(upper, (&client, CLIENT_INTERFACE), "2001:db8:2::")?;
+        // Clients get their address from the server.
+        run(Command::new("ip")
+            .args(["-n", &client.name, "addr", "del", "2001:db8:2::2/64"])
+            .args(["dev", CLIENT_INTERFACE]))?;
+        Ok(Self { ends: Wire { server, client }, relays })
+    }
+
+    /// Starts ISC dhcrelay on each relay agent.
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot be run.
+    pub fn start_relays(&self) -> Result<()> {
+        for (segment, relay) in self.relays.iter().enumerate() {
+            relay
+                .command("dhcrelay")
+                .args(["-6", "-d", "-I", "--no-pid", "-l", RELAY_LOWER, "-u"])
+                .arg(format!("2001:db8:9:{segment}::1%{RELAY_UPPER}"))
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .context("cannot start dhcrelay")?;
+        }
+        Ok(())
+    }
+}
+
+/// Interface of a relay agent towards the server.
+const RELAY_UPPER: &str = "up0";
+/// Interface of a relay agent towards the clients.
+const RELAY_LOWER: &str = "down0";
+
+/// Connects two interfaces, with the addresses ::1 and ::2 of a prefix.
+fn connect(upper: (&Namespace, &str), lower: (&Namespace, &str), prefix: &str) -> Result<()> {
+    run(Command::new("ip").args(["link", "add", upper.1, "netns", &upper.0.name, "type", "veth"]).args([
+        "peer",
+        "name",
+        lower.1,
+        "netns",
+        &lower.0.name,
+    ]))?;
+    for (host, (namespace, interface)) in [(1, upper), (2, lower)] {
+        let ip = |arguments: &[&str]| run(Command::new("ip").args(["-n", &namespace.name]).args(arguments));
+        ip(&["link", "set", interface, "up"])?;
+        ip(&["addr", "add", &format!("{prefix}{host}/64"), "dev", interface])?;
+    }
+    upper.0.wait_for_link_local(upper.1)?;
+    lower.0.wait_for_link_local(lower.1)
 }

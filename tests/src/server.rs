@@ -56,6 +56,15 @@ impl Plane {
     }
 }
 
+/// What a test adds to a server's configuration.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Additions<'a> {
+    /// Further keys of the link, one a line.
+    pub link: &'a str,
+    /// What follows at the end of the file.
+    pub file: &'a str,
+}
+
 /// Who a server runs as, and where it listens.
 #[derive(Clone, Copy, Debug)]
 struct Account {
@@ -94,16 +103,16 @@ impl<'a> Server<'a> {
     ///
     /// Where it does not start: with its log.
     pub fn start(wire: &'a Wire, plane: Plane) -> Result<Self> {
-        Self::start_with(wire, plane, "")
+        Self::start_with(wire, plane, &Additions::default())
     }
 
-    /// Starts a server as [`Server::start`] does, with further keys for its link, one a line.
+    /// Starts a server as [`Server::start`] does, with additions to its configuration.
     ///
     /// # Errors
     ///
     /// As [`Server::start`].
-    pub fn start_with(wire: &'a Wire, plane: Plane, link: &str) -> Result<Self> {
-        Self::start_as(wire, plane, Account { port: SERVER_PORT, user: None }, link)
+    pub fn start_with(wire: &'a Wire, plane: Plane, additions: &Additions<'_>) -> Result<Self> {
+        Self::start_as(wire, plane, Account { port: SERVER_PORT, user: None }, additions)
     }
 
     /// Starts a server without privileges and without an XDP program, on another port.
@@ -113,10 +122,11 @@ impl<'a> Server<'a> {
     /// As [`Server::start`].
     pub fn start_unprivileged(wire: &'a Wire, port: u16) -> Result<Self> {
         const NOBODY: u32 = 65534;
-        Self::start_as(wire, Plane::DaemonOnly, Account { port, user: Some(NOBODY) }, "")
+        Self::start_as(wire, Plane::DaemonOnly, Account { port, user: Some(NOBODY) }, &Additions::default())
     }
 
-    fn start_as(wire: &'a Wire, plane: Plane, account: Account, link: &str) -> Result<Self> {
+    fn start_as(wire: &'a Wire, plane: Plane, account: Account, additions: &Additions<'_>) -> Result<Self> {
+        let Additions { link, file } = additions;
         let directory = TempDir::new()?;
         let pin_dir = Path::new("/sys/fs/bpf").join(unique_name("pins"));
         let state = directory.path().display();
@@ -147,6 +157,8 @@ range = "2001:db8:1::1000-2001:db8:1::ffff"
 [link.options]
 dns_servers = ["2001:db8::53"]
 domain_search = ["example.net"]
+
+{file}
 "#,
             port = account.port,
             plane = plane.config(),

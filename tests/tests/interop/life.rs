@@ -13,7 +13,7 @@ use tests::{
     capture::Capture,
     describe::describe,
     netns::{CLIENT_INTERFACE, SERVER_INTERFACE, Wire, run},
-    server::{Plane, Server},
+    server::{Additions, Plane, Server},
 };
 
 use crate::{
@@ -70,7 +70,7 @@ impl Chapter {
 }
 
 fn renewal(client: &Client, wire: &Wire, home: &mut Home<'_>, done: &mut Vec<Feature>) -> Result<()> {
-    let server = Server::start_with(wire, Plane::Generic, &client.renewal.settings())?;
+    let server = Server::start_with(wire, Plane::Generic, &link_keys(&client.renewal.settings()))?;
     home.start()?;
     let lease = bound(&server, home)?;
     ensure!(count(&server, "received", "request")? == 1, "four messages");
@@ -122,7 +122,7 @@ fn power_up(client: &Client, wire: &Wire, home: &mut Home<'_>, done: &mut Vec<Fe
 
 fn restart(client: &Client, wire: &Wire, home: &mut Home<'_>, done: &mut Vec<Feature>) -> Result<()> {
     let Ok(outage) = &client.rebind else { return Ok(()) };
-    let mut server = Server::start_with(wire, Plane::Generic, &outage.timers.settings())?;
+    let mut server = Server::start_with(wire, Plane::Generic, &link_keys(&outage.timers.settings()))?;
     home.start()?;
     let first = bound(&server, home)?;
 
@@ -147,7 +147,7 @@ fn decline(client: &Client, wire: &Wire, home: &mut Home<'_>, done: &mut Vec<Fea
     run(wire.server.command("ip").args(["address", "add", &host, "dev", SERVER_INTERFACE, "nodad"]))?;
     // The kernel removes a duplicate address whose lifetime ends before the client can see what it is.
     let infinite = "preferred_lifetime = \"infinity\"\nvalid_lifetime = \"infinity\"";
-    let server = Server::start_with(wire, Plane::Generic, infinite)?;
+    let server = Server::start_with(wire, Plane::Generic, &link_keys(infinite))?;
     home.start()?;
     until("a Decline", || Ok((count(&server, "received", "decline")? > 0).then_some(())))?;
     let lease = bound(&server, home)?;
@@ -206,4 +206,8 @@ fn within<T>(patience: Duration, what: &str, mut check: impl FnMut() -> Result<O
         thread::sleep(Duration::from_millis(100));
     }
     bail!("waited {patience:?} for {what}")
+}
+
+fn link_keys(link: &str) -> Additions<'_> {
+    Additions { link, ..Additions::default() }
 }
