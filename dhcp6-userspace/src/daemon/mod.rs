@@ -28,7 +28,7 @@ use crate::{
     },
     engine::{Answer, Arrival, DropReason, Engine},
     lease::{LeaseState, MemoryStore, SqliteStore, Store, server_duid},
-    net::{Datagram, Interface, InterfaceError, Path, ServerSocket},
+    net::{Datagram, Interface, InterfaceError, Path, ServerSocket, neighbor_limit},
     time::Time,
 };
 
@@ -78,6 +78,7 @@ impl Daemon {
         info!("{} leases and {} conflicts in the store", contents.leases.len(), contents.conflicts.len());
         let engine = Engine::new(&config, duid, contents, now, rand::random());
 
+        warn_of_small_neighbor_table(&engine);
         let interfaces = interfaces(&config)?;
         let sockets = listen(&config, &interfaces)?;
         let control = ControlServer::listen(&config.control_socket).with_context(|| {
@@ -377,6 +378,23 @@ async fn readable(sockets: &[Listener]) -> io::Result<()> {
         Poll::Pending
     })
     .await
+}
+
+/// The kernel has to know the MAC address of each client that the daemon answers, and its table of neighbours is
+/// small unless told otherwise.
+fn warn_of_small_neighbor_table(engine: &Engine) {
+    let Some(limit) = neighbor_limit() else { return };
+    let clients = engine
+        .links()
+        .filter(|link| link.interface.is_some())
+        .map(|link| link.counts.idle.saturating_add(link.counts.used.into()))
+        .fold(0, u128::saturating_add);
+    if clients > u128::from(limit) {
+        warn!(
+            "the pools have room for more clients than the kernel's neighbour table ({limit}): when many come at \
+             once, some are answered late or not at all; raise net.ipv6.neigh.default.gc_thresh3 (and gc_thresh2)"
+        );
+    }
 }
 
 /// The interfaces of the links that have one, by the links' index.

@@ -64,6 +64,12 @@ impl Interface {
     }
 }
 
+/// How many neighbours the kernel keeps at most (net.ipv6.neigh.default.gc_thresh3), each with its MAC address;
+/// `None` in a network namespace that does not tell.
+pub fn neighbor_limit() -> Option<u64> {
+    fs::read_to_string("/proc/sys/net/ipv6/neigh/default/gc_thresh3").ok()?.trim().parse().ok()
+}
+
 /// A usable link-local address of an interface, from a line of if_inet6: address, index, prefix
 /// length, scope and flags in hexadecimal, and the interface.
 fn parse_link_local(line: &str, interface: &str) -> Option<Ipv6Addr> {

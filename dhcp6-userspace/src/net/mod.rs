@@ -3,5 +3,5 @@
 mod interface;
 mod socket;
 
-pub use interface::{Interface, InterfaceError};
+pub use interface::{Interface, InterfaceError, neighbor_limit};
 pub use socket::{Datagram, Path, ServerSocket, SocketError};
