@@ -21,6 +21,33 @@ pub(crate) const DHCPCD: Need = Need {
     arch: &["dhcpcd"],
 };
 
+/// dhcp6c of the WIDE project.
+pub(crate) const DHCP6C: Need = Need {
+    programs: &["dhcp6c"],
+    reason: "dhcp6c, a client that the end-to-end tests use",
+    debian: &["wide-dhcpv6-client"],
+    fedora: &["wide-dhcpv6"],
+    arch: &["wide-dhcpv6"],
+};
+
+/// The client of Dibbler.
+pub(crate) const DIBBLER: Need = Need {
+    programs: &["dibbler-client"],
+    reason: "Dibbler, a client that the end-to-end tests use",
+    debian: &["dibbler-client"],
+    fedora: &["dibbler-client"],
+    arch: &["dibbler"],
+};
+
+/// systemd-networkd, whose own program is in no directory of programs: networkctl comes with it.
+pub(crate) const NETWORKD: Need = Need {
+    programs: &["networkctl"],
+    reason: "systemd-networkd, a client that the end-to-end tests use",
+    debian: &["systemd"],
+    fedora: &["systemd-networkd"],
+    arch: &["systemd"],
+};
+
 /// Installs clients, or says that they are missing: what uses them does without, skips or fails by itself.
 pub(crate) fn provide(workspace: &Workspace, clients: &[Need]) {
     let mut host = Host::new(&workspace.root);

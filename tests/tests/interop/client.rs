@@ -48,11 +48,14 @@ pub(crate) struct Client {
     pub(crate) rebind: Ability<Outage>,
     /// Whether it declines an address that is in use.
     pub(crate) decline: Ability,
+    /// Whether it has to be started again then.
+    pub(crate) crashes_after_decline: bool,
     /// Whether the XDP program answers it when it comes back without a lease.
     pub(crate) fast_path: Ability,
 }
 
 /// T1 and T2 in seconds.
+#[derive(Clone, Copy)]
 pub(crate) struct Timers {
     pub(crate) t1: u32,
     pub(crate) t2: u32,
@@ -60,7 +63,7 @@ pub(crate) struct Timers {
 
 impl Timers {
     /// As keys of a link, with lifetimes to match.
-    pub(crate) fn settings(&self) -> String {
+    pub(crate) fn settings(self) -> String {
         let Self { t1, t2 } = self;
         let preferred = t2 + 3;
         let valid = 2 * preferred;
@@ -68,7 +71,7 @@ impl Timers {
     }
 }
 
-/// How long the server is away, so that a Renew goes unanswered and the Rebind does not.
+/// How long the server is away, such that a Renew goes unanswered and the Rebind does not.
 pub(crate) struct Outage {
     pub(crate) timers: Timers,
     pub(crate) lasts: Duration,
@@ -190,7 +193,7 @@ impl<'a> Home<'a> {
             "-tentative",
         ]);
         let text = run(&mut list)?;
-        let address = |line: &str| Some(line.split_whitespace().nth(3)?.split('/').next()?.parse().ok()?);
+        let address = |line: &str| line.split_whitespace().nth(3)?.split('/').next()?.parse().ok();
         Ok(text.lines().filter_map(address).collect())
     }
 

@@ -61,7 +61,7 @@ impl Chapter {
         outcome.with_context(|| {
             let start = exchange.first().map_or(Duration::ZERO, |first| first.at);
             let line = |seen: &tests::capture::Captured| {
-                format!("{:6.2} s {}", (seen.at - start).as_secs_f64(), describe(&seen.message))
+                format!("{:6.2} s {}", seen.at.saturating_sub(start).as_secs_f64(), describe(&seen.message))
             };
             let exchange: String = exchange.iter().map(line).collect();
             format!("the exchange:\n{exchange}the client says:\n{}", home.log())
@@ -150,6 +150,11 @@ fn decline(client: &Client, wire: &Wire, home: &mut Home<'_>, done: &mut Vec<Fea
     let server = Server::start_with(wire, Plane::Generic, &link_keys(infinite))?;
     home.start()?;
     until("a Decline", || Ok((count(&server, "received", "decline")? > 0).then_some(())))?;
+    if client.crashes_after_decline {
+        // With its record of the lease it would have the address confirmed that it has just declined.
+        home.cut_power()?;
+        home.start()?;
+    }
     let lease = bound(&server, home)?;
     ensure!(lease.address != FIRST, "another address");
     let pool = server.ctl_json(&["pool", "show", "access0", "--state", "conflict"])?;

@@ -80,6 +80,13 @@ pub(crate) fn write(client: &Client, done: &[Feature]) -> Result<()> {
                 writeln!(table, "- {}, {}: {why}.", client.name, feature.title())?;
             }
         }
+        if client.crashes_after_decline {
+            writeln!(
+                table,
+                "- {}, Decline: it crashes after its Decline, and gets another address when it is started again.",
+                client.name
+            )?;
+        }
     }
     // Clients finish at the same time: each writes a whole table, and the last one has all the rows.
     let new = directory.join(format!("table.{}", client.program.replace('/', "-")));

@@ -40,5 +40,6 @@ pub(crate) const CLIENT: Client = Client {
     )),
     rebind: Ok(Outage { timers: Timers { t1: 2, t2: 5 }, lasts: Duration::from_millis(3500) }),
     decline: Ok(()),
+    crashes_after_decline: false,
     fast_path: Ok(()),
 };

@@ -28,7 +28,9 @@ pub(crate) const CLIENT: Client = Client {
     forget: "true",
     renewal: TIMERS,
     release: Ok(Release::Signal(Signal::SIGTERM)),
-    rebind: Ok(Outage { timers: TIMERS, lasts: Duration::from_secs(3) }),
+    // After the first Renew it sends another 10 s later.
+    rebind: Ok(Outage { timers: TIMERS, lasts: Duration::from_secs(16) }),
     decline: Err("it does not look whether an address is in use"),
+    crashes_after_decline: false,
     fast_path: Ok(()),
 };

@@ -28,5 +28,7 @@ pub(crate) const CLIENT: Client = Client {
     release: Ok(Release::Signal(Signal::SIGTERM)),
     rebind: Ok(Outage { timers: Timers { t1: 4, t2: 9 }, lasts: Duration::from_millis(6500) }),
     decline: Ok(()),
+    // A segmentation fault once the Decline is sent, whether it is answered or not.
+    crashes_after_decline: true,
     fast_path: Ok(()),
 };

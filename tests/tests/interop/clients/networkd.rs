@@ -31,5 +31,6 @@ pub(crate) const CLIENT: Client = Client {
     release: Err("its DHCPv6 client has no Release in this version"),
     rebind: Ok(Outage { timers: Timers { t1: 2, t2: 2 }, lasts: Duration::ZERO }),
     decline: Err("its DHCPv6 client has no Decline in this version"),
+    crashes_after_decline: false,
     fast_path: Ok(()),
 };
