@@ -1,4 +1,4 @@
-//! The DHCPv6 clients that the server is demonstrated and tested with.
+//! The DHCPv6 clients and relay agents that the server is demonstrated and tested with.
 
 use crate::setup::{Host, Need, Packages};
 use crate::workspace::Workspace;
@@ -48,7 +48,16 @@ pub(crate) const NETWORKD: Need = Need {
     arch: &["systemd"],
 };
 
-/// Installs clients, or says that they are missing: what uses them does without, skips or fails by itself.
+/// ISC dhcrelay, the relay agent.
+pub(crate) const DHCRELAY: Need = Need {
+    programs: &["dhcrelay"],
+    reason: "dhcrelay, the relay agent that the end-to-end tests use",
+    debian: &["isc-dhcp-relay"],
+    fedora: &["dhcp-relay"],
+    arch: &["dhcp"],
+};
+
+/// Installs them, or says that they are missing: what uses them does without, skips or fails by itself.
 pub(crate) fn provide(workspace: &Workspace, clients: &[Need]) {
     let mut host = Host::new(&workspace.root);
     let mut installer = Packages::default();

@@ -9,7 +9,7 @@ use std::thread;
 use anyhow::Result;
 
 use self::report::{Report, Tally};
-use crate::clients::{self, DHCLIENT, DHCP6C, DHCPCD, DIBBLER, NETWORKD};
+use crate::clients::{self, DHCLIENT, DHCP6C, DHCPCD, DHCRELAY, DIBBLER, NETWORKD};
 use crate::setup;
 use crate::workspace::Workspace;
 use crate::{build, command};
@@ -35,7 +35,7 @@ fn steps(workspace: &Workspace, report: &mut Report) -> Option<()> {
 
     let tools = report.step("setup", |_| {
         let tools = setup::run(workspace)?;
-        clients::provide(workspace, &[DHCLIENT, DHCPCD, DHCP6C, DIBBLER, NETWORKD]);
+        clients::provide(workspace, &[DHCRELAY, DHCLIENT, DHCPCD, DHCP6C, DIBBLER, NETWORKD]);
         Ok(tools)
     })?;
     report.step("format", |_| check(workspace.cargo().args(["fmt", "--all", "--check"])))?;
