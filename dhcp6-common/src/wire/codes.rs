@@ -101,6 +101,11 @@ impl OptionCode {
     pub const ECHO_REQUEST: Self = Self(43);
     /// RFC 8357.
     pub const RELAY_SOURCE_PORT: Self = Self(135);
+    /// RFC 4075.
+    pub const SNTP_SERVERS: Self = Self(31);
+    pub const INFORMATION_REFRESH_TIME: Self = Self(32);
+    pub const SOL_MAX_RT: Self = Self(82);
+    pub const INF_MAX_RT: Self = Self(83);
     /// RFC 4704.
     pub const CLIENT_FQDN: Self = Self(39);
     /// RFC 5908.

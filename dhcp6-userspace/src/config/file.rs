@@ -112,6 +112,10 @@ pub(super) struct Options {
     pub(super) dns_servers: List<String>,
     pub(super) domain_search: List<String>,
     pub(super) ntp_servers: List<String>,
+    pub(super) sntp_servers: List<String>,
+    pub(super) sol_max_rt: Field<Span>,
+    pub(super) inf_max_rt: Field<Span>,
+    pub(super) information_refresh_time: Field<Span>,
     pub(super) custom: List<Table<CustomOption>>,
 }
 

@@ -6,7 +6,7 @@ use std::{
     ops::Range,
 };
 
-use dhcp6_common::wire::OptionCode;
+use dhcp6_common::wire::{INFINITY, OptionCode};
 use toml::Spanned;
 
 use super::{
@@ -41,6 +41,11 @@ const NOT_CONFIGURABLE: [OptionCode; 18] = [
 /// The longest value of an option: its length field has 16 bits (RFC 9915, section 21.1).
 const MAX_VALUE_LEN: usize = 0xffff;
 
+/// Bounds of SOL_MAX_RT and INF_MAX_RT in seconds (RFC 9915, sections 21.24 and 21.25).
+const MAX_RT: (u32, u32) = (60, 86_400);
+/// Bounds of the Information Refresh Time in seconds: IRT_MINIMUM, and for ever (RFC 9915, sections 7.6 and 21.23).
+const REFRESH_TIME: (u32, u32) = (600, INFINITY);
+
 /// Suboption of an NTP Server option: the address of a server (RFC 5908, section 4.1).
 const NTP_SERVER_ADDRESS: u16 = 1;
 /// Suboption of an NTP Server option: a multicast group (RFC 5908, section 4.2).
@@ -52,14 +57,24 @@ impl Checker<'_, '_> {
     /// The options of a link, each code from one key only.
     pub(super) fn options(&mut self, options: Spanned<Table<file::Options>>) -> Vec<ConfiguredOption> {
         let table = options.span();
-        let file::Options { dns_servers, domain_search, ntp_servers, custom } = options.into_inner().0;
+        let file::Options {
+            dns_servers,
+            domain_search,
+            ntp_servers,
+            sntp_servers,
+            sol_max_rt,
+            inf_max_rt,
+            information_refresh_time,
+            custom,
+        } = options.into_inner().0;
         let mut encoded = Vec::new();
         let mut places: HashMap<OptionCode, Range<usize>> = HashMap::new();
 
         for (key, code, list, encode) in [
-            ("dns_servers", OptionCode::DNS_SERVERS, dns_servers, encode_dns_server as Encode),
+            ("dns_servers", OptionCode::DNS_SERVERS, dns_servers, encode_server as Encode),
             ("domain_search", OptionCode::DOMAIN_SEARCH, domain_search, encode_name),
             ("ntp_servers", OptionCode::NTP_SERVER, ntp_servers, encode_ntp_server),
+            ("sntp_servers", OptionCode::SNTP_SERVERS, sntp_servers, encode_server),
         ] {
             let Some(place) = list.as_ref().map(Spanned::span) else { continue };
             let values = self.option_values(&table, key, list, encode);
@@ -73,6 +88,23 @@ impl Checker<'_, '_> {
                 encoded.push(ConfiguredOption { code, value });
             }
             places.insert(code, place);
+        }
+
+        for (key, code, span, bounds) in [
+            ("sol_max_rt", OptionCode::SOL_MAX_RT, sol_max_rt, MAX_RT),
+            ("inf_max_rt", OptionCode::INF_MAX_RT, inf_max_rt, MAX_RT),
+            (
+                "information_refresh_time",
+                OptionCode::INFORMATION_REFRESH_TIME,
+                information_refresh_time,
+                REFRESH_TIME,
+            ),
+        ] {
+            let Some(span) = span else { continue };
+            places.insert(code, span.span());
+            if let Some(seconds) = self.parse(key, span, |span| seconds_within(&span, bounds)) {
+                encoded.push(ConfiguredOption { code, value: seconds.to_be_bytes().to_vec() });
+            }
         }
 
         for entry in custom.map(Spanned::into_inner).unwrap_or_default() {
@@ -130,6 +162,16 @@ fn custom_code(value: file::Integer) -> Result<OptionCode, String> {
     Ok(code)
 }
 
+/// A time in whole seconds within bounds.
+fn seconds_within(span: &file::Span, (least, most): (u32, u32)) -> Result<u32, String> {
+    let seconds = values::lifetime(span)?;
+    if (least..=most).contains(&seconds) {
+        Ok(seconds)
+    } else {
+        Err(format!("\"{span}\" is not within {least} and {most} seconds"))
+    }
+}
+
 /// Pairs of hexadecimal digits; colons between them are for the reader.
 fn hex_value(text: &str) -> Result<Vec<u8>, String> {
     let wrong = || format!("\"{text}\" is not pairs of hexadecimal digits");
@@ -155,7 +197,8 @@ fn hex_value(text: &str) -> Result<Vec<u8>, String> {
     Ok(value)
 }
 
-fn encode_dns_server(text: &str) -> Result<Vec<u8>, String> {
+/// The address of a server that is told by its address alone.
+fn encode_server(text: &str) -> Result<Vec<u8>, String> {
     let address = values::address(text)?;
     if address.is_unspecified() || address.is_multicast() {
         return Err(format!("{address} is not the address of a server"));

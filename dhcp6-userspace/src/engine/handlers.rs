@@ -9,7 +9,7 @@ use super::{
     bindings::Purpose,
     message::{self, Body, ClientMessage, IaNa},
     relay::Envelope,
-    reply::{IaContent, ReplyWriter},
+    reply::{IaContent, ReplyWriter, goes_with_leases},
     table::Client,
 };
 use crate::time::Time;
@@ -246,7 +246,8 @@ impl Engine {
     fn inform(&mut self, link: u32, duid: Option<&Duid>, body: &Body<'_>) -> Answer {
         let mut draft = Draft::new(MessageType::Reply, body);
         self.write_server(&mut draft);
-        self.write_requested(link, body, &mut draft);
+        let options = &self.links[link as usize].config.options;
+        draft.writer.requested(options, |code| body.requested.contains(code));
         draft.finish(duid)
     }
 
@@ -274,7 +275,8 @@ impl Engine {
     }
 
     fn write_requested(&self, link: u32, body: &Body<'_>, draft: &mut Draft) {
-        draft.writer.requested(&self.links[link as usize].config.options, body.requested);
+        let requested = |code| goes_with_leases(code) && body.requested.contains(code);
+        draft.writer.requested(&self.links[link as usize].config.options, requested);
     }
 }
 

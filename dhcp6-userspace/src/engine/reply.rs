@@ -7,7 +7,6 @@ use std::net::Ipv6Addr;
 
 use dhcp6_common::wire::{Duid, MessageType, OptionCode, StatusCode};
 
-use super::message::RequestedOptions;
 use crate::config::{ConfiguredOption, Lifetimes};
 
 /// The answer to a client, option by option.
@@ -77,8 +76,8 @@ impl ReplyWriter {
     }
 
     /// Those of the configured options that the client requests.
-    pub(super) fn requested(&mut self, options: &[ConfiguredOption], requested: RequestedOptions<'_>) {
-        for option in options.iter().filter(|option| requested.contains(option.code)) {
+    pub(super) fn requested(&mut self, options: &[ConfiguredOption], requested: impl Fn(OptionCode) -> bool) {
+        for option in options.iter().filter(|option| requested(option.code)) {
             self.option(option.code, &option.value);
         }
     }
@@ -113,6 +112,11 @@ impl ReplyWriter {
     }
 }
 
+/// Whether an option may be in an answer to anything but an Information-request (RFC 9915, section 21.23).
+pub(super) fn goes_with_leases(code: OptionCode) -> bool {
+    code != OptionCode::INFORMATION_REFRESH_TIME
+}
+
 /// The options of a Reply with Rapid Commit between its IAs and its Client Identifier, for the XDP program.
 ///
 /// `requested` says of each configured option whether the client asks for it.
@@ -124,8 +128,6 @@ pub(super) fn rapid_commit_block(
     let mut writer = ReplyWriter(Vec::new());
     writer.option(OptionCode::SERVER_ID, server.as_slice());
     writer.option(OptionCode::RAPID_COMMIT, &[]);
-    for option in options.iter().filter(|option| requested(option.code)) {
-        writer.option(option.code, &option.value);
-    }
+    writer.requested(options, |code| goes_with_leases(code) && requested(code));
     writer.0
 }

@@ -75,6 +75,13 @@ fn options_are_checked() {
         ("dns_servers = [\"::\"]", "`dns_servers`: :: is not the address of a server"),
         ("domain_search = [\"\"]", "`domain_search`: \"\" is no domain name: it has an empty label"),
         ("domain_search = [\"a..b\"]", "`domain_search`: \"a..b\" is no domain name: it has an empty label"),
+        ("sol_max_rt = 59", "`sol_max_rt`: \"59\" is not within 60 and 86400 seconds"),
+        ("inf_max_rt = \"2d\"", "`inf_max_rt`: \"2d\" is not within 60 and 86400 seconds"),
+        (
+            "information_refresh_time = \"9m\"",
+            "`information_refresh_time`: \"9m\" is not within 600 and 4294967295 seconds",
+        ),
+        ("sntp_servers = [\"ff02::1\"]", "`sntp_servers`: ff02::1 is not the address of a server"),
         (
             "ntp_servers = [\"192.0.2.1\"]",
             "`ntp_servers`: `192.0.2.1` is neither an IPv6 address nor a domain name",

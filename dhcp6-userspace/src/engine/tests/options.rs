@@ -101,6 +101,38 @@ fn codes_that_the_protocol_owns_are_not_sent_for_being_requested() {
 }
 
 #[test]
+fn timers_are_sent_where_they_belong() {
+    let options = "[link.options]\nsntp_servers = [\"2001:db8::123\"]\nsol_max_rt = \"1h\"\ninf_max_rt = 60\n\
+                   information_refresh_time = \"10m\"\n";
+    let config = format!("{SMALL}{options}");
+    let requested = [31, 32, 82, 83];
+    for (message, codes) in [
+        (Message::with_ia(MessageType::Solicit, 1, &[]), &[31, 82, 83][..]),
+        (Message::rapid(1), &[31, 82, 83]),
+        (Message::with_ia(MessageType::Request, 1, &[]), &[31, 82, 83]),
+        (Message::with_ia(MessageType::Renew, 1, &[]), &[31, 82, 83]),
+        (Message::of(MessageType::InformationRequest, &duid(1)), &[31, 82, 83, 32]),
+    ] {
+        let reply = Server::start(&config).ask(&message.clone().requests(&requested));
+        let sent: Vec<_> = reply.codes().into_iter().filter(|code| requested.contains(code)).collect();
+        assert_eq!(sent, codes, "matrix rows I-5, I-6, O-12: {message:?}");
+        let unasked = Server::start(&config).ask(&message);
+        assert!(requested.iter().all(|code| !unasked.has(OptionCode(*code))), "matrix rows O-1, O-12");
+        for (code, value) in [(82, 3600u32), (83, 60), (32, 600)] {
+            let expected = codes.contains(&code).then(|| value.to_be_bytes().to_vec());
+            let actual = reply.values(OptionCode(code)).first().map(|value| value.to_vec());
+            assert_eq!(actual, expected, "matrix rows I-5, O-12: option {code}");
+        }
+        assert_eq!(reply.values(OptionCode(31))[0].len(), 16, "matrix row E-4");
+    }
+    let server = Server::start(&config);
+    let block = server.engine.rapid_commit_block(0, |_| true);
+    let codes: Vec<_> =
+        dhcp6_common::wire::OptionWalker::new(&block).map(|o| o.expect("whole").code.0).collect();
+    assert_eq!(codes, [2, 14, 31, 82, 83], "matrix row I-6: the kernel does not send it either");
+}
+
+#[test]
 fn confirm_release_and_decline_bring_no_configuration() {
     for kind in [MessageType::Confirm, MessageType::Release, MessageType::Decline] {
         let message = Message::with_ia(kind, 1, &[on_link(1)]).requests(&CONFIGURED);
