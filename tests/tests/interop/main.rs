@@ -39,12 +39,12 @@ fn live(client: &Client) -> Result<()> {
 }
 
 #[test]
-fn wide_dhcp6c() -> Result<()> {
+fn dhcp6c() -> Result<()> {
     live(&clients::dhcp6c::CLIENT)
 }
 
 #[test]
-fn isc_dhclient() -> Result<()> {
+fn dhclient() -> Result<()> {
     live(&clients::dhclient::CLIENT)
 }
 
@@ -59,6 +59,6 @@ fn dibbler() -> Result<()> {
 }
 
 #[test]
-fn systemd_networkd() -> Result<()> {
+fn networkd() -> Result<()> {
     live(&clients::networkd::CLIENT)
 }

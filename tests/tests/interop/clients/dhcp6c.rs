@@ -6,9 +6,6 @@ use nix::sys::signal::Signal;
 
 use crate::client::{Client, Outage, Release, Timers};
 
-/// It takes no T2 below 30 s.
-const TIMERS: Timers = Timers { t1: 2, t2: 30 };
-
 pub(crate) const CLIENT: Client = Client {
     name: "WIDE dhcp6c",
     program: "dhcp6c",
@@ -26,10 +23,11 @@ pub(crate) const CLIENT: Client = Client {
         exec dhcp6c -f -D -c $HOME/config -p $HOME/pid cli0",
     options: "cat events",
     forget: "true",
-    renewal: TIMERS,
+    // It takes no T2 below 30 s.
+    renewal: Timers { t1: 2, t2: 30 },
     release: Ok(Release::Signal(Signal::SIGTERM)),
-    // After the first Renew it sends another 10 s later.
-    rebind: Ok(Outage { timers: TIMERS, lasts: Duration::from_secs(16) }),
+    // A second Renew would follow the first within 9 s to 11 s.
+    rebind: Ok(Outage { timers: Timers { t1: 24, t2: 30 }, lasts: Duration::from_millis(26_500) }),
     decline: Err("it does not look whether an address is in use"),
     crashes_after_decline: false,
     fast_path: Ok(()),
