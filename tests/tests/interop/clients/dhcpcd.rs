@@ -27,7 +27,7 @@ pub(crate) const CLIENT: Client = Client {
     // SIGALRM is its signal for that.
     release: Ok(Release::Signal(Signal::SIGALRM)),
     rebind: Ok(Outage { timers: Timers { t1: 2, t2: 5 }, lasts: Duration::from_millis(3500) }),
-    decline: Err("it waits for ever for an address that the kernel found to be in use"),
+    decline: Err("it goes on waiting for an address that the kernel has found to be in use"),
     crashes_after_decline: false,
     fast_path: Ok(()),
 };

@@ -26,7 +26,7 @@ pub(crate) const CLIENT: Client = Client {
         SYSTEMD_LOG_LEVEL=debug exec /lib/systemd/systemd-networkd",
     options: "cat state/links/*",
     forget: "true",
-    // Its timers go off up to 10 s late.
+    // Its timers go off seconds late: with T2 close to T1 it rebinds and never renews.
     renewal: Timers { t1: 1, t2: 15 },
     release: Err("its DHCPv6 client has no Release in this version"),
     rebind: Ok(Outage { timers: Timers { t1: 2, t2: 2 }, lasts: Duration::ZERO }),
