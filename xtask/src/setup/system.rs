@@ -92,6 +92,9 @@ impl System for Host {
         let mut change = self.command(program);
         // Debian's package scripts would ask questions on a terminal.
         change.args(args).env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null());
+        // Debian starts what it installs; in runlevel 1, which this says to invoke-rc.d, it does not. A client or
+        // a relay agent that is only to be tested must not run on this machine's interfaces.
+        change.env("RUNLEVEL", "1");
         command::run(&mut change)
     }
 }
