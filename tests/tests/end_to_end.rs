@@ -176,6 +176,9 @@ fn the_kernel_forgets_before_the_client_is_told() -> Result<()> {
             assert_ne!(again, given, "matrix row X-5");
             let pool = server.ctl_json(&["pool", "show", "access0", "--state", "conflict"])?;
             assert_eq!(pool["addresses"][0]["address"], given.to_string(), "matrix row X-1");
+            let clear = ["conflict", "clear", &given.to_string()];
+            assert_eq!(server.ctl_json(&clear)?["cleared"], given.to_string(), "matrix row X-6");
+            assert_eq!(server.ctl(&clear)?.status.code(), Some(1), "there is nothing left to clear");
         }
     }
     Ok(())

@@ -9,7 +9,7 @@ mod server;
 
 pub use client::{ControlError, ask};
 pub use protocol::{
-    AddressRow, Count, Counts, FastPathRow, FastPathStatus, LeaseRow, LinkStatus, PoolDetail, PoolRow, Query,
-    Response, SlowPathCounters, Status, StoreStatus,
+    AddressRow, Cleared, Count, Counts, FastPathRow, FastPathStatus, LeaseRow, LinkStatus, PoolDetail,
+    PoolRow, Query, Response, SlowPathCounters, Status, StoreStatus,
 };
 pub use server::{ControlServer, Question};

@@ -30,6 +30,11 @@ pub enum Query {
         /// Only those of this client.
         duid: Option<String>,
     },
+    /// [`Cleared`]
+    ConflictClear {
+        /// The address.
+        address: Ipv6Addr,
+    },
     /// [`SlowPathCounters`]
     Stats,
 }
@@ -216,6 +221,13 @@ pub struct LeaseRow {
     pub valid_until: String,
     /// `bound`, or `remembered` where the client has the address no more.
     pub state: String,
+}
+
+/// `dhcp6ctl conflict clear`
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Cleared {
+    /// The address that may be assigned again.
+    pub cleared: Ipv6Addr,
 }
 
 /// The daemon's part of `dhcp6ctl stats`.

@@ -23,7 +23,7 @@ use crate::{
     clock::Clock,
     config::{Config, StoreKind},
     control::{
-        AddressRow, ControlServer, FastPathStatus, LeaseRow, LinkStatus, PoolDetail, PoolRow, Query,
+        AddressRow, Cleared, ControlServer, FastPathStatus, LeaseRow, LinkStatus, PoolDetail, PoolRow, Query,
         Question, Response, Status, StoreStatus,
     },
     engine::{Answer, Arrival, DropReason, Engine},
@@ -193,8 +193,9 @@ impl Daemon {
         self.finish_round(answers);
     }
 
-    /// Carries out what a round has changed, in the order that `engine` prescribes, and sends the answers.
-    fn finish_round(&mut self, answers: Vec<(usize, Path, Answer)>) {
+    /// Carries out what a round has changed, in the order that `engine` prescribes, and sends the answers. Returns
+    /// whether the store has taken it.
+    fn finish_round(&mut self, answers: Vec<(usize, Path, Answer)>) -> bool {
         let batch = self.engine.take_batch();
         if let Some(kernel) = &mut self.kernel {
             kernel.forget(&batch.forget);
@@ -220,6 +221,7 @@ impl Daemon {
                 }
             }
         }
+        committed
     }
 
     /// Commits changes. A failure is said once, and so is its end.
@@ -245,7 +247,7 @@ impl Daemon {
         }
     }
 
-    fn answer(&self, query: &Query) -> Response {
+    fn answer(&mut self, query: &Query) -> Response {
         let document = match query {
             Query::Status => serde_json::to_value(self.status()),
             Query::PoolList => serde_json::to_value(self.pools()),
@@ -273,6 +275,16 @@ impl Daemon {
                     return no_such_link(link);
                 }
                 serde_json::to_value(self.leases(link.as_deref(), duid.as_deref()))
+            }
+            Query::ConflictClear { address } => {
+                if !self.engine.clear_conflict(*address) {
+                    return Response::Refused(format!("{address} is in no conflict"));
+                }
+                if !self.finish_round(Vec::new()) {
+                    let reason = "the store cannot forget the conflict yet; it will be back after a restart";
+                    return Response::Refused(format!("{address} is cleared, but {reason}"));
+                }
+                serde_json::to_value(Cleared { cleared: *address })
             }
             Query::Stats => serde_json::to_value(
                 self.stats

@@ -220,12 +220,28 @@ impl Engine {
         while let Some((client, address)) = self.offers.take_expired(now) {
             self.links[client.link as usize].free(address, Hold::Offer);
         }
-        for conflict in self.conflicts.extract_if(.., |conflict| conflict.until <= now) {
-            if let Some(link) = self.links.iter_mut().find(|link| link.config.name == conflict.link) {
-                link.free(conflict.address, Hold::Conflict);
-            }
-            self.batch.changes.push(Change::RemoveConflict(conflict.address));
+        let ended: Vec<_> = self.conflicts.extract_if(.., |conflict| conflict.until <= now).collect();
+        for conflict in ended {
+            self.end_conflict(&conflict);
         }
+    }
+
+    /// Makes an address in conflict assignable at once; `false` where it is in no conflict. Whether somebody still
+    /// uses it is for the operator to know.
+    pub fn clear_conflict(&mut self, address: Ipv6Addr) -> bool {
+        let Some(index) = self.conflicts.iter().position(|conflict| conflict.address == address) else {
+            return false;
+        };
+        let conflict = self.conflicts.swap_remove(index);
+        self.end_conflict(&conflict);
+        true
+    }
+
+    fn end_conflict(&mut self, conflict: &Conflict) {
+        if let Some(link) = self.links.iter_mut().find(|link| link.config.name == conflict.link) {
+            link.free(conflict.address, Hold::Conflict);
+        }
+        self.batch.changes.push(Change::RemoveConflict(conflict.address));
     }
 
     /// Fills the state from the store.

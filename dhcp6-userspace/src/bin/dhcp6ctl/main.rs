@@ -8,6 +8,7 @@ mod render;
 
 use std::{
     fmt,
+    net::Ipv6Addr,
     path::{Path, PathBuf},
     process::ExitCode,
     thread,
@@ -17,7 +18,7 @@ use std::{
 use clap::{Parser, Subcommand, ValueEnum};
 use dhcp6_common::wire::Duid;
 use dhcp6_userspace::{
-    control::{ControlError, LeaseRow, PoolDetail, PoolRow, Query, Status, ask},
+    control::{Cleared, ControlError, LeaseRow, PoolDetail, PoolRow, Query, Status, ask},
     engine::AddressState,
     fastpath::MapError,
 };
@@ -51,6 +52,9 @@ enum Command {
     /// The leases.
     #[command(subcommand)]
     Lease(LeaseCommand),
+    /// The addresses that clients found in use.
+    #[command(subcommand)]
+    Conflict(ConflictCommand),
     /// The BPF maps.
     #[command(subcommand)]
     Map(MapCommand),
@@ -97,6 +101,15 @@ enum LeaseCommand {
         /// Only those of this client.
         #[arg(long)]
         duid: Option<Duid>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum ConflictCommand {
+    /// Makes an address assignable again, before its hold ends.
+    Clear {
+        /// The address.
+        address: Ipv6Addr,
     },
 }
 
@@ -189,6 +202,9 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         Command::Lease(LeaseCommand::List { link, duid }) => {
             let query = Query::LeaseList { link: link.clone(), duid: duid.as_ref().map(ToString::to_string) };
             output.show(&ask::<Vec<LeaseRow>>(socket, &query)?);
+        }
+        Command::Conflict(ConflictCommand::Clear { address }) => {
+            output.show(&ask::<Cleared>(socket, &Query::ConflictClear { address: *address })?);
         }
         Command::Map(command) => {
             let maps = maps::open(&pin_dir_of(pin_dir.as_deref(), socket))?;

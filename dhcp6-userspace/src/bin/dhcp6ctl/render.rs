@@ -5,7 +5,7 @@ use std::fmt::Display;
 use comfy_table::{Table, presets::NOTHING};
 use dhcp6_common::Reason;
 use dhcp6_userspace::{
-    control::{AddressRow, Count, Counts, LeaseRow, PoolDetail, PoolRow, Status},
+    control::{AddressRow, Cleared, Count, Counts, LeaseRow, PoolDetail, PoolRow, Status},
     engine::AddressState,
     fastpath::MapDescription,
 };
@@ -140,6 +140,12 @@ impl ForPeople for Vec<LeaseRow> {
                 ]
             }),
         )
+    }
+}
+
+impl ForPeople for Cleared {
+    fn for_people(&self) -> String {
+        format!("{} may be assigned again", self.cleared)
     }
 }
 

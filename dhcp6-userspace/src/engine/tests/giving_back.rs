@@ -181,3 +181,17 @@ fn information_is_given_to_anybody() {
         assert!(server.is_untouched(), "matrix row I-7");
     }
 }
+
+#[test]
+fn an_operator_may_end_a_conflict() {
+    let mut server = Server::start(SMALL);
+    let address = server.ask(&Message::rapid(1)).address();
+    server.ask(&Message::with_ia(MessageType::Decline, 1, &[address]));
+    assert!(!server.engine.clear_conflict(on_link(0x1001)), "that address is in no conflict");
+    assert!(server.engine.clear_conflict(address));
+    assert!(!server.engine.clear_conflict(address), "not twice");
+    server.round(&[], None);
+    assert_eq!(server.store.contents().conflicts, [], "matrix row X-6: it stays ended");
+    let hint = Message::with_ia(MessageType::Solicit, 2, &[address]).option(OptionCode::RAPID_COMMIT, &[]);
+    assert_eq!(server.ask(&hint).address(), address, "matrix row X-6: the address is assignable again");
+}
