@@ -31,10 +31,15 @@ impl Time {
         Self::from_millis(self.0.saturating_add(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
     }
 
-    /// `self` earlier by a lifetime in seconds; [`Time::NEVER`] stays, and the epoch is the earliest.
+    /// `self` earlier by a lifetime in seconds: the last time at which the lifetime ends no later than `self`. An
+    /// infinite one never does, which the epoch stands for; [`Time::NEVER`] stays.
     #[must_use]
     pub fn before_lifetime(self, seconds: u32) -> Self {
-        if self == Self::NEVER { self } else { Self(self.0.saturating_sub(u64::from(seconds) * 1000)) }
+        match self {
+            Self::NEVER => self,
+            _ if seconds == dhcp6_common::wire::INFINITY => Self::EPOCH,
+            Self(millis) => Self(millis.saturating_sub(u64::from(seconds) * 1000)),
+        }
     }
 
     /// `self` later by a lifetime of the protocol in seconds, where 0xffffffff is infinity (RFC 9915,
@@ -83,6 +88,17 @@ mod tests {
         assert_eq!(now.after_lifetime(u32::MAX), Time::NEVER, "matrix row R-15");
         assert_eq!(now.after_lifetime(u32::MAX - 1).since(now).as_secs(), u64::from(u32::MAX - 1));
         assert_eq!(Time::NEVER.after_lifetime(1), Time::NEVER);
+    }
+
+    #[test]
+    fn no_end_covers_an_infinite_lifetime() {
+        let now = Time::from_millis(1_700_000_000_000);
+        // Even one that is farther away than 2^32 seconds.
+        let end = now.after_lifetime(u32::MAX - 1).after_lifetime(u32::MAX - 1);
+        assert_eq!(end.before_lifetime(u32::MAX), Time::EPOCH);
+        assert_eq!(end.before_lifetime(u32::MAX - 1), now.after_lifetime(u32::MAX - 1));
+        assert_eq!(Time::NEVER.before_lifetime(u32::MAX), Time::NEVER);
+        assert_eq!(Time::from_millis(999).before_lifetime(1), Time::EPOCH);
     }
 
     #[test]
