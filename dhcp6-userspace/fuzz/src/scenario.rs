@@ -1,0 +1,109 @@
+//! What happens to an engine, made of the fuzzer's octets.
+
+use std::time::Duration;
+
+use arbitrary::{Arbitrary, Unstructured};
+
+use crate::{
+    message::{Rarely, Sent},
+    relay::Relay,
+    setting::{Client, Iaid, Setting},
+};
+
+/// A configuration, and what happens under it.
+#[derive(Debug)]
+pub struct Scenario {
+    pub(crate) setting: Setting,
+    pub(crate) seed: u64,
+    pub(crate) steps: Vec<Step>,
+}
+
+impl<'a> Arbitrary<'a> for Scenario {
+    /// As many steps as there are octets for: a longer input is a longer story.
+    fn arbitrary(octets: &mut Unstructured<'a>) -> arbitrary::Result<Self> {
+        let (setting, seed) = <(Setting, u64)>::arbitrary(octets)?;
+        let mut steps = Vec::new();
+        while !octets.is_empty() {
+            steps.push(Step::arbitrary(octets)?);
+        }
+        Ok(Self { setting, seed, steps })
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Step {
+    Round {
+        first: Delivery,
+        more: [Rarely<Delivery>; 3],
+        fate: Rarely<Fate>,
+    },
+    Wait(Wait),
+    AskKernel {
+        second_link: Rarely<()>,
+        client: Client,
+        iaid: Iaid,
+    },
+    Expire {
+        fate: Rarely<Fate>,
+    },
+    Restart {
+        setting: Option<Setting>,
+    },
+    /// An operator says that an address is in use no more.
+    ClearConflict {
+        second_link: Rarely<()>,
+        address: u8,
+        fate: Rarely<Fate>,
+    },
+}
+
+impl<'a> Arbitrary<'a> for Step {
+    /// Messages for the most part.
+    fn arbitrary(octets: &mut Unstructured<'a>) -> arbitrary::Result<Self> {
+        Ok(match octets.int_in_range(0..=15u8)? {
+            0..=8 => {
+                let (first, more, fate) = Arbitrary::arbitrary(octets)?;
+                Self::Round { first, more, fate }
+            }
+            9 | 10 => Self::Wait(Wait::arbitrary(octets)?),
+            11 | 12 => {
+                let (second_link, client, iaid) = Arbitrary::arbitrary(octets)?;
+                Self::AskKernel { second_link, client, iaid }
+            }
+            13 => Self::Expire { fate: Rarely::arbitrary(octets)? },
+            14 => Self::Restart { setting: Arbitrary::arbitrary(octets)? },
+            _ => {
+                let (second_link, address, fate) = Arbitrary::arbitrary(octets)?;
+                Self::ClearConflict { second_link, address, fate }
+            }
+        })
+    }
+}
+
+#[derive(Arbitrary, Clone, Debug)]
+pub(crate) struct Delivery {
+    pub(crate) second_link: Rarely<()>,
+    pub(crate) unicast: Rarely<()>,
+    pub(crate) sent: Sent,
+    pub(crate) relays: [Rarely<Relay>; 2],
+}
+
+/// What keeps a round from going well.
+#[derive(Arbitrary, Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    CommitFails,
+    CrashBeforeCommit,
+    CrashAfterCommit,
+}
+
+/// Time that passes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wait(pub(crate) Duration);
+
+impl<'a> Arbitrary<'a> for Wait {
+    /// Up to the end of an offer, of a lease, of a declined address, and of a lifetime of a century.
+    fn arbitrary(octets: &mut Unstructured<'a>) -> arbitrary::Result<Self> {
+        let most: u64 = *octets.choose(&[0, 3, 40, 2000, 10_000, 100_000, 5_000_000_000])?;
+        Ok(Self(Duration::from_millis(octets.int_in_range(0..=most * 1000)?)))
+    }
+}
