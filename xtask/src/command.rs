@@ -37,6 +37,22 @@ pub(crate) fn run_reading(command: &mut Command, mut each: impl FnMut(&str)) -> 
     Ok(())
 }
 
+/// Runs `command`, hands each line of its error output to `each`, and returns whether it succeeded.
+///
+/// # Errors
+///
+/// When it cannot be started, or its output cannot be read.
+pub(crate) fn watch_errors(command: &mut Command, mut each: impl FnMut(&str)) -> Result<bool> {
+    let mut child =
+        command.stderr(Stdio::piped()).spawn().with_context(|| format!("starting `{}`", line(command)))?;
+    if let Some(output) = child.stderr.take() {
+        pass_on(output, io::sink(), &mut each)
+            .with_context(|| format!("reading what `{}` prints", line(command)))?;
+    }
+    let status = child.wait().with_context(|| format!("waiting for `{}`", line(command)))?;
+    Ok(status.success())
+}
+
 /// Copies without waiting for whole lines, so that a test that hangs is seen by its name.
 fn pass_on(mut from: impl Read, mut to: impl Write, each: &mut impl FnMut(&str)) -> io::Result<()> {
     let mut chunk = [0; 4096];

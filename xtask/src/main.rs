@@ -1,12 +1,13 @@
 //! Sets up, builds, demonstrates and tests the server: `cargo xtask COMMAND`.
 //!
-//! One file per command. Each command calls [`setup`] first, which costs a fraction of a second where
-//! everything is there.
+//! One file per command. Each command that needs a toolchain calls [`setup`] first, which costs a fraction of a
+//! second where everything is there.
 
 mod build;
 mod clients;
 mod command;
 mod demo;
+mod fuzz;
 mod setup;
 mod test;
 mod workspace;
@@ -35,6 +36,14 @@ enum Command {
     },
     /// Set up, then run every check and every test, those without privileges first
     Test,
+    /// Look for octets and configurations that break the server's promises
+    Fuzz {
+        /// The fuzz target; all of them, one after the other, where none is named
+        target: Option<fuzz::Target>,
+        /// For how long each target runs
+        #[arg(long, value_name = "N", default_value_t = 60)]
+        seconds: u32,
+    },
 }
 
 fn main() -> ExitCode {
@@ -54,5 +63,6 @@ fn run(command: &Command) -> Result<ExitCode> {
         Command::Build => build::run(&workspace).map(|()| ExitCode::SUCCESS),
         Command::Demo { args } => demo::run(&workspace, args).map(|()| ExitCode::SUCCESS),
         Command::Test => Ok(test::run(&workspace)),
+        Command::Fuzz { target, seconds } => fuzz::run(&workspace, *target, *seconds),
     }
 }

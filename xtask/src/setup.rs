@@ -2,6 +2,7 @@
 //! cannot.
 
 mod compiler;
+mod fuzzer;
 mod linker;
 mod packages;
 mod system;
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 
 pub(crate) use self::compiler::{Compiler, DEBIAN_RUSTC};
+pub(crate) use self::fuzzer::{Fuzzer, NIGHTLY, nightly};
 pub(crate) use self::packages::{Need, Packages};
 pub(crate) use self::system::{Host, System};
 use crate::workspace::Workspace;

@@ -6,19 +6,22 @@ use std::num::NonZero;
 use std::process::{Command, ExitCode};
 use std::thread;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use self::report::{Report, Tally};
 use crate::clients::{self, DHCLIENT, DHCP6C, DHCPCD, DHCRELAY, DIBBLER, NETWORKD};
 use crate::setup;
 use crate::workspace::Workspace;
-use crate::{build, command};
+use crate::{build, command, fuzz};
 
 /// The crates of the host whose tests need no privileges.
 const HOST_CRATES: [&str; 3] = ["dhcp6-common", "dhcp6-userspace", "xtask"];
 
 /// More end-to-end tests than this at once disturb each other's timers on a small machine.
 const MOST_END_TO_END_TESTS_AT_ONCE: usize = 4;
+
+/// For how long each fuzz target runs: to see that it still works and that old findings do not come back.
+const FUZZ_SECONDS: u32 = 15;
 
 /// Runs the steps up to the first that fails, and prints what came out. The last line is the number of tests
 /// that passed and failed, and of those skipped if any were.
@@ -38,7 +41,12 @@ fn steps(workspace: &Workspace, report: &mut Report) -> Option<()> {
         clients::provide(workspace, &[DHCRELAY, DHCLIENT, DHCPCD, DHCP6C, DIBBLER, NETWORKD]);
         Ok(tools)
     })?;
-    report.step("format", |_| check(workspace.cargo().args(["fmt", "--all", "--check"])))?;
+    report.step("format", |_| {
+        check(workspace.cargo().args(["fmt", "--all", "--check"]))?;
+        // A workspace of its own.
+        let manifest = format!("{}/Cargo.toml", fuzz::DIRECTORY);
+        check(workspace.cargo().args(["fmt", "--check", "--manifest-path", &manifest]))
+    })?;
     report.step("clippy", |_| {
         let clippy = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
         check(workspace.cargo().args(clippy))
@@ -66,7 +74,26 @@ fn steps(workspace: &Workspace, report: &mut Report) -> Option<()> {
         tests.args(["test", "--no-fail-fast", "--package", "tests", "--"]);
         tests.arg(format!("--test-threads={at_once}"));
         counted(&mut tests, tally)
-    })
+    })?;
+    // The last, since what it finds differs from run to run.
+    report.step("fuzz targets", |tally| fuzz_targets(workspace, tally))
+}
+
+/// Runs each fuzz target for a short time, where this machine can. A target counts as a test.
+fn fuzz_targets(workspace: &Workspace, tally: &mut Tally) -> Result<()> {
+    if let Some(why) = fuzz::skipped(workspace) {
+        println!("fuzz: {why}");
+        tally.ignored = fuzz::Target::ALL.len();
+        return Ok(());
+    }
+    let results = fuzz::fuzz(workspace, &fuzz::Target::ALL, FUZZ_SECONDS)?;
+    print!("{results}");
+    tally.passed = results.clean();
+    tally.failed = fuzz::Target::ALL.len() - results.clean();
+    if tally.failed > 0 {
+        bail!("a fuzz target has found an input that breaks a promise; it is named above");
+    }
+    Ok(())
 }
 
 fn packages<'a>(names: &'a [&'a str]) -> impl Iterator<Item = &'a str> {

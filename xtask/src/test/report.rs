@@ -13,7 +13,7 @@ pub(super) struct Tally {
     pub(super) passed: usize,
     /// Tests that failed.
     pub(super) failed: usize,
-    /// Tests that were not run because they are marked `#[ignore]`.
+    /// Tests that were not run because they are marked `#[ignore]`, or because this machine cannot run them.
     pub(super) ignored: usize,
 }
 
