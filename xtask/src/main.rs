@@ -8,6 +8,7 @@ mod clients;
 mod command;
 mod demo;
 mod fuzz;
+mod matrix;
 mod setup;
 mod test;
 mod workspace;
@@ -44,6 +45,12 @@ enum Command {
         #[arg(long, value_name = "N", default_value_t = 60)]
         seconds: u32,
     },
+    /// List the requirements that no test names
+    Matrix {
+        /// Fail where a MUST, a SHOULD or a definition of the protocol has no test
+        #[arg(long)]
+        strict: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -64,5 +71,6 @@ fn run(command: &Command) -> Result<ExitCode> {
         Command::Demo { args } => demo::run(&workspace, args).map(|()| ExitCode::SUCCESS),
         Command::Test => Ok(test::run(&workspace)),
         Command::Fuzz { target, seconds } => fuzz::run(&workspace, *target, *seconds),
+        Command::Matrix { strict } => matrix::run(&workspace, *strict),
     }
 }

@@ -12,7 +12,7 @@ use self::report::{Report, Tally};
 use crate::clients::{self, DHCLIENT, DHCP6C, DHCPCD, DHCRELAY, DIBBLER, NETWORKD};
 use crate::setup;
 use crate::workspace::Workspace;
-use crate::{build, command, fuzz};
+use crate::{build, command, fuzz, matrix};
 
 /// The crates of the host whose tests need no privileges.
 const HOST_CRATES: [&str; 3] = ["dhcp6-common", "dhcp6-userspace", "xtask"];
@@ -29,6 +29,7 @@ pub(crate) fn run(workspace: &Workspace) -> ExitCode {
     let mut report = Report::default();
     // `None` is a failure that the report already holds.
     let _all_passed = steps(workspace, &mut report);
+    report.note(matrix::summary(workspace).unwrap_or_else(|error| format!("{error:#}")));
     print!("{report}");
     if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

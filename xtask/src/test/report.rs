@@ -52,6 +52,7 @@ struct Step {
 #[derive(Default)]
 pub(super) struct Report {
     steps: Vec<Step>,
+    notes: Vec<String>,
 }
 
 impl Report {
@@ -75,6 +76,11 @@ impl Report {
         }
         self.steps.push(Step { name, passed: result.is_ok(), took, tally });
         result.ok()
+    }
+
+    /// Adds a line that stands below the table.
+    pub(super) fn note(&mut self, note: String) {
+        self.notes.push(note);
     }
 
     /// Whether no step failed.
@@ -114,6 +120,9 @@ impl fmt::Display for Report {
             };
             let line = row(step.name, result, &seconds, counts.each_ref().map(String::as_str));
             writeln!(formatter, "{}", line.trim_end())?;
+        }
+        if !self.notes.is_empty() {
+            writeln!(formatter, "\n{}", self.notes.join("\n"))?;
         }
         let Tally { passed, failed, ignored } = self.total();
         write!(formatter, "\n{passed} passed, {failed} failed")?;
@@ -207,12 +216,15 @@ mod tests {
             took: Duration::from_secs(12),
             tally: Tally { passed: 3, failed: 1, ignored: 0 },
         });
+        report.note("2 of 3 requirements have a test".to_owned());
         assert_eq!(
             report.to_string(),
             "
 step                 result  seconds  passed  failed  ignored
 format               passed      0.6
 end-to-end tests     FAILED     12.0       3       1        0
+
+2 of 3 requirements have a test
 
 3 passed, 1 failed
 "
