@@ -226,7 +226,16 @@ impl BareClient {
     ///
     /// The system's.
     pub fn send(&self, message: &[u8]) -> Result<()> {
-        self.socket.send_to(message, SocketAddrV6::new(MULTICAST, self.server_port, 0, self.scope))?;
+        self.send_to(MULTICAST, message)
+    }
+
+    /// Sends a message to an address on the client's interface.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub fn send_to(&self, address: Ipv6Addr, message: &[u8]) -> Result<()> {
+        self.socket.send_to(message, SocketAddrV6::new(address, self.server_port, 0, self.scope))?;
         Ok(())
     }
 

@@ -15,6 +15,13 @@ pub const MULTICAST_MAC: [u8; 6] = [0x33, 0x33, 0, 1, 0, 2];
 #[derive(Clone, Debug)]
 pub struct MessageBuilder(Vec<u8>);
 
+impl From<Vec<u8>> for MessageBuilder {
+    /// Goes on with what a message begins with.
+    fn from(octets: Vec<u8>) -> Self {
+        Self(octets)
+    }
+}
+
 impl MessageBuilder {
     /// A message of this type and transaction identifier, without options.
     pub fn new(kind: MessageType, transaction: [u8; 3]) -> Self {

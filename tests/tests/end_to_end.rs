@@ -4,14 +4,15 @@ use std::{net::Ipv6Addr, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use dhcp6_common::wire::{
-    IA_NA_HEADER_LEN, MESSAGE_HEADER_LEN, MessageType, OptionCode, OptionWalker, StatusCode,
+    ALL_SERVERS, IA_NA_HEADER_LEN, MESSAGE_HEADER_LEN, MessageType, OptionCode, OptionWalker, SERVER_PORT,
+    StatusCode,
 };
 use serde_json::Value;
 use tests::{
     client::{BareClient, Program, Subscriber},
     frame::MessageBuilder,
     netns::{Wire, privileged},
-    server::{Plane, Server},
+    server::{Additions, Plane, Server},
 };
 
 const DUID: [u8; 10] = [0, 3, 0, 1, 2, 0, 0, 0, 0, 0x0a];
@@ -181,6 +182,68 @@ fn the_kernel_forgets_before_the_client_is_told() -> Result<()> {
             assert_eq!(server.ctl(&clear)?.status.code(), Some(1), "there is nothing left to clear");
         }
     }
+    Ok(())
+}
+
+#[test]
+fn relay_agents_are_heard_on_their_own_group() -> Result<()> {
+    if !privileged("relay_agents_are_heard_on_their_own_group") {
+        return Ok(());
+    }
+    let wire = Wire::new()?;
+    let server = Server::start(&wire, Plane::Generic)?;
+    let relay = BareClient::open_on(&wire.client, SERVER_PORT, SERVER_PORT)?;
+    let link: Ipv6Addr = "2001:db8:1::1".parse()?;
+    let forward = [&[MessageType::RelayForward as u8, 0][..], &link.octets(), &[0xfe; 16]].concat();
+    let forward = MessageBuilder::from(forward).option(OptionCode::RELAY_MESSAGE, &solicit(1)).build();
+    relay.send_to(ALL_SERVERS.into(), &forward)?;
+    let reply = relay.receive(Duration::from_secs(3))?.context("matrix row T-2: no answer")?;
+    assert_eq!(reply[0], MessageType::RelayReply as u8, "matrix row T-2");
+    let inner = option_of(&reply[34..], OptionCode::RELAY_MESSAGE)?;
+    assert_eq!(address(inner)?, "2001:db8:1::1000".parse::<Ipv6Addr>()?, "matrix row T-2");
+    assert_eq!(server.answered()?, 0, "relayed messages are the daemon's");
+    Ok(())
+}
+
+#[test]
+fn the_link_is_that_of_the_interface() -> Result<()> {
+    if !privileged("the_link_is_that_of_the_interface") {
+        return Ok(());
+    }
+    let wire = Wire::new()?;
+    let other = "[[link]]\nname = \"other\"\nprefix = \"2001:db8:2::/64\"\nrapid_commit = true\n\
+                 [[link.pool]]\nrange = \"2001:db8:2::1000-2001:db8:2::1fff\"\n";
+    let server =
+        Server::start_with(&wire, Plane::Generic, &Additions { file: other, ..Additions::default() })?;
+    let client = BareClient::open(&wire.client)?;
+    // An address of the other link is no reason to be served from it.
+    let hint = "2001:db8:2::1000".parse()?;
+    let solicit = MessageBuilder::new(MessageType::Solicit, [0, 0, 1]).client_id(&DUID).rapid_commit();
+    let given = address(&client.exchange(&solicit.ia_na(1, &[hint]).build())?)?;
+    assert_eq!(given, "2001:db8:1::1000".parse::<Ipv6Addr>()?, "matrix row S-14");
+    assert_eq!(server.ctl_json(&["lease", "list"])?[0]["link"], "access0", "matrix row S-14");
+    Ok(())
+}
+
+#[test]
+fn a_burst_is_answered_once_each() -> Result<()> {
+    const BURST: u8 = 200;
+    if !privileged("a_burst_is_answered_once_each") {
+        return Ok(());
+    }
+    let wire = Wire::new()?;
+    let _server = Server::start(&wire, Plane::Generic)?;
+    let client = BareClient::open(&wire.client)?;
+    for number in 0..BURST {
+        let duid = [&DUID[..9], &[number]].concat();
+        let solicit = MessageBuilder::new(MessageType::Solicit, [0, 1, number]).client_id(&duid);
+        client.send(&solicit.rapid_commit().ia_na(1, &[]).build())?;
+    }
+    let mut answered = std::collections::BTreeSet::new();
+    while let Some(reply) = client.receive(Duration::from_secs(1))? {
+        assert!(answered.insert(reply[3]), "matrix row Q-14: transaction {} twice", reply[3]);
+    }
+    assert!(answered.len() * 100 >= usize::from(BURST) * 95, "matrix row Q-14: {} answered", answered.len());
     Ok(())
 }
 
