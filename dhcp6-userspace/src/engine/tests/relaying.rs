@@ -196,6 +196,9 @@ fn every_message_is_taken_from_a_relay_agent() {
     let (message, _) = answer_on(&mut server, Some(0), &octets).expect("an answer");
     let status = Reply::decode(&open(&message).1[0].1).status();
     assert_eq!(status, Some(dhcp6_common::wire::StatusCode::NotOnLink), "matrix row Y-14");
+    // Of a link that is not configured nothing can be said.
+    let octets = forward(0, "2001:db8:99::1".parse().expect("an address"), &[], confirm.octets());
+    assert_eq!(answer(&mut server, &octets), Err(DropReason::UnknownLink), "matrix row C-4");
 }
 
 #[test]

@@ -127,6 +127,6 @@ fn prefixes_are_refused() {
         (MessageType::Decline, StatusCode::NoBinding),
     ] {
         let ia = Server::start(SMALL).ask(&of(kind)).ia();
-        assert!(ia.code == OptionCode::IA_PD && ia.is_only(status), "{kind:?}: {ia:?}");
+        assert!(ia.code == OptionCode::IA_PD && ia.is_only(status), "matrix rows S-5, R-4: {kind:?}: {ia:?}");
     }
 }
