@@ -1,6 +1,6 @@
 //! One handler for each type of message: RFC 9915, section 18.3.
 
-use std::net::Ipv6Addr;
+use std::{collections::BTreeSet, net::Ipv6Addr};
 
 use dhcp6_common::wire::{Duid, MessageType, OptionCode, StatusCode};
 
@@ -167,10 +167,8 @@ impl Engine {
             if bound.is_some() || bind {
                 let chosen = self.choose(&client, &ia.addresses, Purpose::Lease);
                 // What the client has and shall not keep ends now.
-                let mut withdrawn: Vec<_> = { ia.addresses.iter().copied() }.chain(bound).collect();
-                withdrawn.sort_unstable();
-                withdrawn.dedup();
-                withdrawn.retain(|address| Some(*address) != chosen);
+                let named = ia.addresses.iter().copied();
+                let withdrawn = each_once(named.chain(bound).filter(|address| Some(*address) != chosen));
                 if let Some(address) = chosen {
                     draft.needs_commit |= self.lease(now, &client, address);
                 } else if let Some(old) = bound {
@@ -181,8 +179,8 @@ impl Engine {
             } else if ia.addresses.iter().all(is_on_link) {
                 draft.writer.empty_ia(OptionCode::IA_NA, ia.iaid, StatusCode::NoBinding, NO_BINDING);
             } else {
-                let withdrawn: Vec<_> =
-                    { ia.addresses.iter().copied() }.filter(|address| !is_on_link(address)).collect();
+                let named = ia.addresses.iter().copied();
+                let withdrawn = each_once(named.filter(|address| !is_on_link(address)));
                 self.write_ia(&client, None, &withdrawn, &mut draft);
             }
         }
@@ -285,4 +283,9 @@ fn refuse_prefixes(body: &Body<'_>, draft: &mut Draft) {
     for iaid in &body.ia_pd {
         draft.writer.empty_ia(OptionCode::IA_PD, *iaid, StatusCode::NoPrefixAvail, NO_PREFIX);
     }
+}
+
+/// Addresses in order, each once however often a client names it.
+fn each_once(addresses: impl Iterator<Item = Ipv6Addr>) -> Vec<Ipv6Addr> {
+    addresses.collect::<BTreeSet<_>>().into_iter().collect()
 }

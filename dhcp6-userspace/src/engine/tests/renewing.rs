@@ -127,3 +127,13 @@ fn a_bound_and_a_new_ia_are_both_answered() {
         assert_eq!((bound.iaid, bound.addresses[0].0), (1, address), "matrix row N-6: {kind:?}");
     }
 }
+
+#[test]
+fn an_address_named_twice_is_withdrawn_once() {
+    for kind in BOTH {
+        let message = Message::with_ia(kind, 1, &[off_link(), off_link()]);
+        let withdrawn = Server::start(&without_rapid_commit()).ask(&message).ia().addresses;
+        let withdrawn: Vec<_> = withdrawn.iter().filter(|(_, _, valid)| *valid == 0).collect();
+        assert_eq!(withdrawn, [&(off_link(), 0, 0)], "matrix rows N-3, N-11: {kind:?}");
+    }
+}
