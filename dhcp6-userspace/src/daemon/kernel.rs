@@ -11,8 +11,9 @@ use crate::{
     config::{Config, XdpModeSetting},
     control::FastPathRow,
     engine::{Engine, KernelBinding},
-    fastpath::{AttachedMode, FastPath, render},
+    fastpath::{AttachedMode, FastPath, MapError, render},
     net::Interface,
+    time::Time,
 };
 
 /// The fast path of a running daemon.
@@ -102,7 +103,7 @@ impl Kernel {
     }
 
     /// When the kernel last granted a client's address; `None` where it has not.
-    pub(super) fn last_grant(&self, link: u32, duid: &Duid, address: [u8; 16]) -> Option<crate::time::Time> {
+    pub(super) fn last_grant(&self, link: u32, duid: &Duid, address: [u8; 16]) -> Option<Time> {
         let binding = self.fast_path.bindings.get(link, duid).ok().flatten()?;
         (binding.address == address && binding.last_grant != 0)
             .then(|| self.clock.time_of(binding.last_grant))
@@ -129,7 +130,7 @@ impl Kernel {
 
     /// A client that cannot be forgotten must not be answered, so the kernel stops answering on its link; where
     /// even that fails, on all links.
-    fn suspend(&mut self, link: u32, failure: &crate::fastpath::MapError) {
+    fn suspend(&mut self, link: u32, failure: &MapError) {
         error!(
             "the kernel cannot be made to forget a client ({failure}): no fast path on this link any more"
         );

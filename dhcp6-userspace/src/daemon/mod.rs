@@ -25,7 +25,7 @@ use crate::{
     config::{Config, StoreKind},
     control::{ControlServer, Question, StoreStatus},
     engine::{Answer, Arrival, DropReason, Engine},
-    lease::{MemoryStore, SqliteStore, Store, server_duid},
+    lease::{Change, MemoryStore, SqliteStore, Store, server_duid},
     net::{Datagram, Interface, InterfaceError, Path, ServerSocket, neighbor_limit},
     time::Time,
 };
@@ -223,7 +223,7 @@ impl Daemon {
     }
 
     /// Commits changes. A failure is said once, and so is its end.
-    fn commit(&mut self, changes: &[crate::lease::Change]) -> bool {
+    fn commit(&mut self, changes: &[Change]) -> bool {
         match self.store.commit(changes) {
             Ok(()) => {
                 if !self.store_status.ok {

@@ -128,7 +128,7 @@ impl Engine {
                 self.write_ia(&client, chosen, &[], &mut draft);
             }
         }
-        refuse_prefixes(body, &mut draft);
+        refuse_prefixes(body, &mut draft, StatusCode::NoPrefixAvail, NO_PREFIX);
         self.write_server(&mut draft);
         if commit {
             draft.writer.option(OptionCode::RAPID_COMMIT, &[]);
@@ -151,7 +151,7 @@ impl Engine {
                 draft.writer.empty_ia(OptionCode::IA_NA, ia.iaid, StatusCode::NotOnLink, text);
             }
         }
-        refuse_prefixes(body, &mut draft);
+        refuse_prefixes(body, &mut draft, StatusCode::NoPrefixAvail, NO_PREFIX);
         self.write_server(&mut draft);
         self.write_requested(link, body, &mut draft);
         draft.finish(Some(&duid))
@@ -184,9 +184,7 @@ impl Engine {
                 self.write_ia(&client, None, &withdrawn, &mut draft);
             }
         }
-        for iaid in &body.ia_pd {
-            draft.writer.empty_ia(OptionCode::IA_PD, *iaid, StatusCode::NoBinding, NO_BINDING);
-        }
+        refuse_prefixes(body, &mut draft, StatusCode::NoBinding, NO_BINDING);
         self.write_server(&mut draft);
         self.write_requested(link, body, &mut draft);
         draft.finish(Some(&duid))
@@ -232,9 +230,7 @@ impl Engine {
                 }
             }
         }
-        for iaid in &body.ia_pd {
-            draft.writer.empty_ia(OptionCode::IA_PD, *iaid, StatusCode::NoBinding, NO_BINDING);
-        }
+        refuse_prefixes(body, &mut draft, StatusCode::NoBinding, NO_BINDING);
         self.write_server(&mut draft);
         draft.writer.status(StatusCode::Success, "done");
         draft.finish(Some(&duid))
@@ -278,10 +274,11 @@ impl Engine {
     }
 }
 
-/// This server delegates no prefixes, and says so (RFC 9915, sections 18.3.2 and 18.3.9).
-fn refuse_prefixes(body: &Body<'_>, draft: &mut Draft) {
+/// This server delegates no prefixes, and says so: NoPrefixAvail where they are asked for (RFC 9915, sections
+/// 18.3.2 and 18.3.9), NoBinding where the client believes to have some.
+fn refuse_prefixes(body: &Body<'_>, draft: &mut Draft, status: StatusCode, text: &str) {
     for iaid in &body.ia_pd {
-        draft.writer.empty_ia(OptionCode::IA_PD, *iaid, StatusCode::NoPrefixAvail, NO_PREFIX);
+        draft.writer.empty_ia(OptionCode::IA_PD, *iaid, status, text);
     }
 }
 
