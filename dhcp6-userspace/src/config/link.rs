@@ -6,7 +6,7 @@ use dhcp6_common::wire::{Duid, INFINITY};
 use toml::Spanned;
 
 use super::{
-    Lifetimes, LinkConfig, PoolConfig, ReservationConfig,
+    ClientKey, Lifetimes, LinkConfig, PoolConfig, ReservationConfig,
     file::{self, Field, Span, Table},
     validate::{Checker, Reserved, SeenPool},
     values,
@@ -77,7 +77,11 @@ impl Checker<'_, '_> {
             lifetimes: lifetimes?,
             allocation,
             decline_hold,
+            decline_limit: 8,
+            reserved_only: false,
+            interface_ids: Vec::new(),
             pools,
+            prefix_pools: Vec::new(),
             reservations,
             options,
         })
@@ -200,7 +204,7 @@ impl Checker<'_, '_> {
             self.report.add(&span, "`range`: the pool is not within the link's prefix");
         }
         self.seen.pools.push(SeenPool { range, link, span });
-        Some(PoolConfig { range, exclude: excluded })
+        Some(PoolConfig { range, exclude: excluded, options: Vec::new() })
     }
 
     fn reservations(
@@ -214,7 +218,7 @@ impl Checker<'_, '_> {
         for reservation in reservations {
             let span = reservation.span();
             let Some(reservation) = self.reservation(link, prefix, reservation) else { continue };
-            let ReservationConfig { duid, iaid, .. } = reservation;
+            let ReservationConfig { client: ClientKey::Duid(duid), iaid, .. } = reservation else { continue };
             let others = clients.entry(duid).or_default();
             let taken = others
                 .iter()
@@ -272,7 +276,14 @@ impl Checker<'_, '_> {
                 self.seen.reserved.insert(address, Reserved { link, span });
             }
         }
-        Some(ReservationConfig { duid: duid?, iaid: iaid?, address: address? })
+        Some(ReservationConfig {
+            client: ClientKey::Duid(duid?),
+            iaid: iaid?,
+            address: Some(address?),
+            prefix: None,
+            pd_exclude: None,
+            options: Vec::new(),
+        })
     }
 }
 

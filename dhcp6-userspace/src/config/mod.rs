@@ -24,7 +24,7 @@ use dhcp6_common::wire::{Duid, OptionCode};
 
 use self::errors::Report;
 pub use self::errors::{ConfigError, ConfigErrors};
-use crate::pool::{AddressRange, Allocation};
+use crate::pool::{AddressRange, Allocation, Prefix};
 
 /// The whole configuration. Only a validated file becomes one.
 #[derive(Clone, Debug)]
@@ -74,6 +74,8 @@ pub struct ServerConfig {
     pub duid: Option<Duid>,
     /// Preference in Advertise (RFC 9915, section 21.8); not sent where it is 0.
     pub preference: u8,
+    /// What relay agents may supply for the client (RFC 6422); the option codes in ascending order.
+    pub relay_supplied_options: Vec<OptionCode>,
     /// UDP port to listen on: 547, or another one for tests without privileges. Replies to clients go to the
     /// port below it.
     pub port: u16,
@@ -133,12 +135,23 @@ pub struct LinkConfig {
     pub allocation: Allocation,
     /// How long a declined address stays out of use.
     pub decline_hold: Duration,
-    /// `[[link.pool]]`; the ranges of all links' pools are disjoint.
+    /// How many addresses a client can have out of use by its Declines at once; with one more, the oldest of them
+    /// may be assigned again.
+    pub decline_limit: u32,
+    /// Whether only clients with a reservation on the link are answered.
+    pub reserved_only: bool,
+    /// Interface-Ids of relay agents that select this link where no relay agent has a link-address.
+    pub interface_ids: Vec<Vec<u8>>,
+    /// `[[link.pool]]`; the ranges of all links' pools and prefix pools are disjoint.
     pub pools: Vec<PoolConfig>,
-    /// `[[link.reservation]]`; no two for the same client or the same address.
+    /// `[[link.prefix_pool]]`
+    pub prefix_pools: Vec<PrefixPoolConfig>,
+    /// `[[link.reservation]]` and the lines of `reservations_file`; no two for the same client and IAID, or for
+    /// overlapping addresses and prefixes.
     pub reservations: Vec<ReservationConfig>,
     /// `[link.options]`, encoded, in the order they are sent in; each code once, but [`OptionCode::NTP_SERVER`]
-    /// once for each server, because an instance of it holds exactly one (RFC 5908, section 4).
+    /// once for each server, because an instance of it holds exactly one (RFC 5908, section 4). So are the options
+    /// of a pool and of a reservation, which go before those of the link.
     pub options: Vec<ConfiguredOption>,
 }
 
@@ -163,17 +176,64 @@ pub struct PoolConfig {
     pub range: AddressRange,
     /// Those of them that are never assigned.
     pub exclude: Vec<AddressRange>,
+    /// For clients with an address of the pool.
+    pub options: Vec<ConfiguredOption>,
+}
+
+/// `[[link.prefix_pool]]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PrefixPoolConfig {
+    /// What is delegated from; outside of the prefixes of all links.
+    pub prefix: Prefix,
+    /// Length in bits of each delegated prefix: not below that of `prefix`, and at most 127.
+    pub delegated_length: u8,
+    /// A delegated prefix that shares an address with one of these is never assigned.
+    pub exclude: Vec<AddressRange>,
+    /// What each delegating router keeps of a delegated prefix for its own link to the client (RFC 6603).
+    pub pd_exclude: Option<PdExclude>,
+    /// For clients with a prefix of the pool.
+    pub options: Vec<ConfiguredOption>,
+}
+
+/// The part of a delegated prefix that the client must not use behind itself (RFC 6603).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PdExclude {
+    /// Prefix length in bits, above that of the delegated prefix.
+    pub length: u8,
+    /// The bits between the two lengths, at their place in an address; all others are zero.
+    pub subnet: u128,
 }
 
 /// `[[link.reservation]]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReservationConfig {
     /// The client.
-    pub duid: Duid,
+    pub client: ClientKey,
     /// Its IA; any where `None`.
     pub iaid: Option<u32>,
     /// The address that belongs to it, within the link's prefix.
-    pub address: Ipv6Addr,
+    pub address: Option<Ipv6Addr>,
+    /// The prefix that belongs to it.
+    pub prefix: Option<Prefix>,
+    /// See [`PrefixPoolConfig::pd_exclude`].
+    pub pd_exclude: Option<PdExclude>,
+    /// For this client only.
+    pub options: Vec<ConfiguredOption>,
+}
+
+/// By what a reservation knows its client. Where several match, the first in this order counts.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ClientKey {
+    /// Its Client Identifier.
+    Duid(Duid),
+    /// Its link-layer address: that of the frame, or what the relay agent next to it reports (RFC 6939).
+    Mac([u8; 6]),
+    /// What the relay agent next to it reports (RFC 4649): the enterprise number and the rest.
+    RemoteId(u32, Vec<u8>),
+    /// What the relay agent next to it reports (RFC 4580).
+    SubscriberId(Vec<u8>),
+    /// What the relay agent next to it reports (RFC 9915, section 21.18).
+    InterfaceId(Vec<u8>),
 }
 
 /// An option sent to clients that request its code.

@@ -5,7 +5,7 @@ mod options;
 
 use std::{path::Path, time::Duration};
 
-use super::{Config, ConfigError, Lifetimes, LinkConfig, StoreKind, XdpModeSetting};
+use super::{ClientKey, Config, ConfigError, Lifetimes, LinkConfig, StoreKind, XdpModeSetting};
 use crate::pool::Allocation;
 
 /// A correct link in four lines, and `rest` from line 5 on.
@@ -65,8 +65,9 @@ fn a_full_file_is_read_as_written() {
     assert_eq!(link.pools[0].range, "2001:db8:1::1000-2001:db8:1::ffff".parse().unwrap());
     assert_eq!(link.pools[0].exclude.len(), 2);
     assert_eq!(link.reservations[0].iaid, Some(1));
-    assert_eq!(link.reservations[0].duid.to_string(), "00:03:00:01:02:00:00:00:00:01");
-    assert_eq!(link.reservations[0].address.to_string(), "2001:db8:1::5");
+    let duid = "00:03:00:01:02:00:00:00:00:01".parse().unwrap();
+    assert_eq!(link.reservations[0].client, ClientKey::Duid(duid));
+    assert_eq!(link.reservations[0].address, Some("2001:db8:1::5".parse().unwrap()));
     let codes: Vec<u16> = link.options.iter().map(|option| option.code.0).collect();
     assert_eq!(codes, [23, 24, 56, 56, 65000]);
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, fmt::Display, net::Ipv6Addr, ops::Range, path::PathBuf, time::Duration};
 
-use dhcp6_common::wire::SERVER_PORT;
+use dhcp6_common::wire::{OptionCode, SERVER_PORT};
 use toml::Spanned;
 
 use super::{
@@ -121,6 +121,7 @@ impl Checker<'_, '_> {
             state_dir: self.parse_or("state_dir", state_dir, "/var/lib/dhcp6d".into(), values::path),
             duid: self.parse_or("duid", duid, None, |text| values::server_duid(&text)),
             preference: self.parse_or("preference", preference, 0, |value| values::integer(value, 0, 255)),
+            relay_supplied_options: vec![OptionCode(65)],
             // The port below it is that of the clients, so 1 would leave them none.
             port: self.parse_or("port", port, SERVER_PORT, |value| values::integer(value, 2, 65535)),
         }

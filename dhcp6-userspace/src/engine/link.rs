@@ -6,7 +6,7 @@ use rand::rngs::StdRng;
 
 use super::table::Client;
 use crate::{
-    config::LinkConfig,
+    config::{ClientKey, LinkConfig},
     pool::{AddressPool, Hold, PoolCounts},
 };
 
@@ -27,7 +27,7 @@ impl Link {
             .collect();
         let mut outside = HashMap::new();
         for reservation in &config.reservations {
-            let address = reservation.address;
+            let Some(address) = reservation.address else { continue };
             if !pools.iter_mut().any(|pool| pool.reserve(address)) {
                 outside.insert(address, None);
             }
@@ -44,7 +44,9 @@ impl Link {
     pub(super) fn reservation(&self, client: &Client) -> Option<Ipv6Addr> {
         let of_client = |iaid| {
             let mut reservations = self.config.reservations.iter();
-            reservations.find(|r| r.iaid == iaid && r.duid == client.duid).map(|r| r.address)
+            reservations
+                .find(|r| r.iaid == iaid && r.client == ClientKey::Duid(client.duid))
+                .and_then(|r| r.address)
         };
         of_client(Some(client.iaid)).or_else(|| of_client(None))
     }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Engine, table::Binding};
 use crate::{
+    config::{ClientKey, ReservationConfig},
     lease::LeaseState,
     pool::{Hold, PoolCounts},
     time::Time,
@@ -140,14 +141,20 @@ impl Engine {
             }));
         }
         if wanted(AddressState::Excluded) {
-            let unheld = link_state.config.reservations.iter().filter(|reservation| {
-                !matches!(link_state.hold_of(reservation.address), Some(Hold::Lease | Hold::Conflict))
-            });
-            addresses.extend(unheld.map(|reservation| AddressView {
-                address: reservation.address,
-                state: AddressState::Excluded,
-                duid: Some(reservation.duid),
-            }));
+            for reservation in &link_state.config.reservations {
+                let ReservationConfig { client: ClientKey::Duid(duid), address: Some(address), .. } =
+                    reservation
+                else {
+                    continue;
+                };
+                if !matches!(link_state.hold_of(*address), Some(Hold::Lease | Hold::Conflict)) {
+                    addresses.push(AddressView {
+                        address: *address,
+                        state: AddressState::Excluded,
+                        duid: Some(*duid),
+                    });
+                }
+            }
         }
         addresses.sort_unstable_by_key(|view| view.address);
         addresses.truncate(limit);

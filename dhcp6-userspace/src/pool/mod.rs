@@ -1,13 +1,15 @@
-//! Addresses and their state; nothing of clients and messages.
+//! Addresses, prefixes and their state; nothing of clients and messages.
 
 mod address_pool;
 mod interval_set;
 mod reserved_iid;
+mod resource;
 
 use std::{fmt, net::Ipv6Addr, str::FromStr};
 
 pub use address_pool::{AddressPool, Hold, PoolCounts};
 pub use interval_set::IntervalSet;
+pub use resource::{IaKind, Prefix, Resource};
 
 /// A range of addresses, both ends included; never empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -29,6 +31,11 @@ impl AddressRange {
     /// The range from `first` to `last`; `None` where it is empty.
     pub fn new(first: Ipv6Addr, last: Ipv6Addr) -> Option<Self> {
         (first <= last).then_some(Self { first: first.into(), last: last.into() })
+    }
+
+    /// The range of one address.
+    pub fn of(address: Ipv6Addr) -> Self {
+        Self { first: address.into(), last: address.into() }
     }
 
     /// The addresses of the prefix `address/length`.
@@ -62,6 +69,11 @@ impl AddressRange {
     /// Whether `address` lies in the range.
     pub fn contains(&self, address: Ipv6Addr) -> bool {
         (self.first..=self.last).contains(&address.into())
+    }
+
+    /// Whether all addresses of `other` lie in the range.
+    pub fn covers(&self, other: &Self) -> bool {
+        self.first <= other.first && other.last <= self.last
     }
 
     /// Whether the two have an address in common.
@@ -109,8 +121,7 @@ impl FromStr for AddressRange {
         } else if let Some((first, last)) = text.split_once('-') {
             Self::new(address(first)?, address(last)?).ok_or(AddressRangeError::Reversed)
         } else {
-            let address = address(text)?;
-            Ok(Self { first: address.into(), last: address.into() })
+            address(text).map(Self::of)
         }
     }
 }
