@@ -97,6 +97,10 @@ impl OptionCode {
     pub const DOMAIN_SEARCH: Self = Self(24);
     pub const IA_PD: Self = Self(25);
     pub const IA_PREFIX: Self = Self(26);
+    /// RFC 4649.
+    pub const REMOTE_ID: Self = Self(37);
+    /// RFC 4580.
+    pub const SUBSCRIBER_ID: Self = Self(38);
     /// RFC 4994.
     pub const ECHO_REQUEST: Self = Self(43);
     /// RFC 8357.
@@ -110,6 +114,12 @@ impl OptionCode {
     pub const CLIENT_FQDN: Self = Self(39);
     /// RFC 5908.
     pub const NTP_SERVER: Self = Self(56);
+    /// RFC 6422.
+    pub const RELAY_SUPPLIED_OPTIONS: Self = Self(66);
+    /// RFC 6603.
+    pub const PD_EXCLUDE: Self = Self(67);
+    /// RFC 6939.
+    pub const CLIENT_LINKLAYER_ADDRESS: Self = Self(79);
 }
 
 /// The code of a Status Code option (RFC 9915, section 21.13).
