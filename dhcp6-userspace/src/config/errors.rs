@@ -1,13 +1,16 @@
-//! What is wrong with a configuration file, all of it at once.
+//! What is wrong with a configuration file and with those that it names, all of it at once.
 
 use std::{fmt, ops::Range, path::Path};
+
+/// How many mistakes are listed of each further file, which nobody may have written by hand.
+const MAX_LISTED: usize = 100;
 
 /// One mistake in a configuration file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
     /// The file, as it was named to the loader.
     pub file: String,
-    /// The line, counted from 1; `None` where the file could not be read at all.
+    /// The line, counted from 1; `None` where the message is about the whole file.
     pub line: Option<usize>,
     /// What is wrong there, and what to write instead.
     pub message: String,
@@ -24,12 +27,12 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// Every mistake in a configuration file, by line; at least one. Displays as one line of text for each.
+/// Every mistake in a configuration file and in those that it names, by file and line; at least one. Displays as one line of text for each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigErrors(Vec<ConfigError>);
 
 impl ConfigErrors {
-    /// The mistakes in the order of the file.
+    /// The mistakes in the order of the files.
     pub fn iter(&self) -> std::slice::Iter<'_, ConfigError> {
         self.0.iter()
     }
@@ -67,27 +70,85 @@ impl fmt::Display for ConfigErrors {
 
 impl std::error::Error for ConfigErrors {}
 
-/// Collects the mistakes of one file while it is decoded and validated.
+/// A place in the configuration. Ordered as in the files, the one with the text first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Place {
+    /// An offset in the text.
+    Offset(usize),
+    /// A line of a file that the text names.
+    Line {
+        /// As [`Report::further_file`] has numbered it.
+        file: usize,
+        /// Counted from 1.
+        line: usize,
+    },
+}
+
+impl From<&Range<usize>> for Place {
+    fn from(span: &Range<usize>) -> Self {
+        Self::Offset(span.start)
+    }
+}
+
+/// Collects the mistakes of a text, and of the files that it names, while they are decoded and validated.
 pub(super) struct Report<'a> {
     file_name: &'a str,
     text: &'a str,
-    /// Offset in the text, and message.
-    mistakes: Vec<(usize, String)>,
+    further_files: Vec<FurtherFile>,
+    mistakes: Vec<(Place, String)>,
+}
+
+struct FurtherFile {
+    name: String,
+    mistakes: usize,
 }
 
 impl<'a> Report<'a> {
     pub(super) fn new(file_name: &'a str, text: &'a str) -> Self {
-        Self { file_name, text, mistakes: Vec::new() }
+        Self { file_name, text, further_files: Vec::new(), mistakes: Vec::new() }
     }
 
-    /// Notes a mistake at `span` of the text.
-    pub(super) fn add(&mut self, span: &Range<usize>, message: impl Into<String>) {
-        self.mistakes.push((span.start, message.into()));
+    /// The directory that the text's relative paths start from.
+    pub(super) fn directory(&self) -> &'a Path {
+        Path::new(self.file_name).parent().unwrap_or(Path::new(""))
     }
 
-    /// The line of `span`, counted from 1, for a message that refers to another place.
-    pub(super) fn line(&self, span: &Range<usize>) -> usize {
-        line_at(self.text, span.start)
+    /// A number for a file that the text names.
+    pub(super) fn further_file(&mut self, name: String) -> usize {
+        self.further_files.push(FurtherFile { name, mistakes: 0 });
+        self.further_files.len() - 1
+    }
+
+    /// Notes a mistake.
+    pub(super) fn add(&mut self, place: impl Into<Place>, message: impl Into<String>) {
+        let place = place.into();
+        if let Place::Line { file, .. } = place {
+            let file = &mut self.further_files[file];
+            file.mistakes += 1;
+            if file.mistakes > MAX_LISTED {
+                return;
+            }
+        }
+        self.mistakes.push((place, message.into()));
+    }
+
+    /// How many mistakes were noted so far.
+    pub(super) fn mistakes(&self) -> usize {
+        self.mistakes.len()
+    }
+
+    /// `other` for a message about a mistake at `here`: `line 5`, or `access0.csv:5` for one in another file.
+    pub(super) fn refer(&self, here: impl Into<Place>, other: impl Into<Place>) -> String {
+        let ((here, _), (file, line)) = (self.locate(here.into()), self.locate(other.into()));
+        if file == here { format!("line {line}") } else { format!("{file}:{line}") }
+    }
+
+    /// File and line, counted from 1.
+    fn locate(&self, place: Place) -> (&str, usize) {
+        match place {
+            Place::Offset(offset) => (self.file_name, line_at(self.text, offset)),
+            Place::Line { file, line } => (&self.further_files[file].name, line),
+        }
     }
 
     /// `value` where no mistake was noted.
@@ -101,13 +162,19 @@ impl<'a> Report<'a> {
         {
             return Ok(value);
         }
-        self.mistakes.sort_by_key(|(offset, _)| *offset);
-        let errors = self.mistakes.into_iter().map(|(offset, message)| ConfigError {
-            file: self.file_name.to_owned(),
-            line: Some(line_at(self.text, offset)),
-            message,
+        let mut mistakes = std::mem::take(&mut self.mistakes);
+        mistakes.sort_by_key(|(place, _)| *place);
+        let listed = mistakes.into_iter().map(|(place, message)| {
+            let (file, line) = self.locate(place);
+            ConfigError { file: file.to_owned(), line: Some(line), message }
         });
-        Err(ConfigErrors(errors.collect()))
+        let unlisted = self.further_files.iter().filter(|file| file.mistakes > MAX_LISTED);
+        let unlisted = unlisted.map(|file| ConfigError {
+            file: file.name.clone(),
+            line: None,
+            message: format!("{} more mistakes are not listed", file.mistakes - MAX_LISTED),
+        });
+        Err(ConfigErrors(listed.chain(unlisted).collect()))
     }
 }
 

@@ -36,6 +36,7 @@ pub(super) struct Server {
     pub(super) duid: Field<String>,
     pub(super) preference: Field<Integer>,
     pub(super) port: Field<Integer>,
+    pub(super) relay_supplied_options: List<Integer>,
 }
 
 /// `[store]`
@@ -80,10 +81,13 @@ pub(super) struct Link {
     pub(super) allocation: Field<String>,
     pub(super) bind_to_mac: Field<bool>,
     pub(super) decline_hold: Field<Span>,
+    pub(super) decline_limit: Field<Integer>,
+    pub(super) reserved_only: Field<bool>,
+    pub(super) interface_ids: List<Octets>,
     pub(super) pool: List<Table<Pool>>,
-    pub(super) prefix_pool: Unsupported,
+    pub(super) prefix_pool: List<Table<PrefixPool>>,
     pub(super) reservation: List<Table<Reservation>>,
-    pub(super) reservations_file: Unsupported,
+    pub(super) reservations_file: Field<String>,
     pub(super) options: Field<Table<Options>>,
 }
 
@@ -93,6 +97,18 @@ pub(super) struct Link {
 pub(super) struct Pool {
     pub(super) range: Field<String>,
     pub(super) exclude: List<String>,
+    pub(super) options: Field<Table<Options>>,
+}
+
+/// `[[link.prefix_pool]]`
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PrefixPool {
+    pub(super) prefix: Field<String>,
+    pub(super) delegated_length: Field<Integer>,
+    pub(super) exclude: List<String>,
+    pub(super) pd_exclude: Field<String>,
+    pub(super) options: Field<Table<Options>>,
 }
 
 /// `[[link.reservation]]`
@@ -100,12 +116,27 @@ pub(super) struct Pool {
 #[serde(deny_unknown_fields)]
 pub(super) struct Reservation {
     pub(super) duid: Field<String>,
+    pub(super) mac: Field<String>,
+    pub(super) remote_id: Field<Table<RemoteId>>,
+    pub(super) subscriber_id: Field<Octets>,
+    pub(super) interface_id: Field<Octets>,
     pub(super) iaid: Field<Integer>,
     pub(super) address: Field<String>,
-    pub(super) prefix: Unsupported,
+    pub(super) prefix: Field<String>,
+    pub(super) pd_exclude: Field<String>,
+    pub(super) options: Field<Table<Options>>,
 }
 
-/// `[link.options]`
+/// `remote_id` of a reservation
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RemoteId {
+    pub(super) enterprise: Field<Integer>,
+    pub(super) hex: Field<String>,
+    pub(super) text: Field<String>,
+}
+
+/// `[link.options]`, and the options of a pool or of a reservation
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Options {
@@ -147,6 +178,45 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Table<T> {
         }
 
         deserializer.deserialize_any(TableVisitor(PhantomData))
+    }
+}
+
+/// Octets as they are written.
+pub(super) enum Octets {
+    /// Those of a text.
+    Text(String),
+    /// `{ hex = "00ff" }`
+    Hex(Hex),
+}
+
+/// The table for octets that are no text.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Hex {
+    pub(super) hex: Field<String>,
+}
+
+impl<'de> Deserialize<'de> for Octets {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OctetsVisitor;
+
+        impl<'de> Visitor<'de> for OctetsVisitor {
+            type Value = Octets;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string or { hex = \"00ff\" }")
+            }
+
+            fn visit_str<E: Error>(self, value: &str) -> Result<Octets, E> {
+                Ok(Octets::Text(value.to_owned()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Octets, A::Error> {
+                Hex::deserialize(MapAccessDeserializer::new(map)).map(Octets::Hex)
+            }
+        }
+
+        deserializer.deserialize_any(OctetsVisitor)
     }
 }
 

@@ -1,14 +1,15 @@
 //! Validation of one `[[link]]`.
 
-use std::{collections::HashMap, ops::Range, time::Duration};
+use std::{ops::Range, time::Duration};
 
-use dhcp6_common::wire::{Duid, INFINITY};
+use dhcp6_common::wire::INFINITY;
 use toml::Spanned;
 
 use super::{
-    ClientKey, Lifetimes, LinkConfig, PoolConfig, ReservationConfig,
-    file::{self, Field, Span, Table},
-    validate::{Checker, Reserved, SeenPool},
+    Lifetimes, LinkConfig,
+    file::{self, Field, List, Octets, Span, Table},
+    overlaps::Claim,
+    validate::Checker,
     values,
 };
 use crate::pool::{AddressRange, Allocation};
@@ -19,6 +20,17 @@ const DEFAULT_PREFERRED: u32 = 3600;
 const DEFAULT_VALID: u32 = 7200;
 /// How long a declined address stays out of use where nothing is configured.
 const DEFAULT_DECLINE_HOLD: Duration = Duration::from_hours(24);
+/// How many addresses a client can have out of use by its Declines where nothing is configured.
+const DEFAULT_DECLINE_LIMIT: u32 = 8;
+
+/// What the parts of a link need to know of it.
+#[derive(Clone, Copy)]
+pub(super) struct LinkContext {
+    /// Its place among the links.
+    pub(super) index: usize,
+    /// Its prefix; `None` where that is missing or wrong.
+    pub(super) prefix: Option<AddressRange>,
+}
 
 impl Checker<'_, '_> {
     /// The link with this index; `None` where it is too wrong to be one.
@@ -37,6 +49,9 @@ impl Checker<'_, '_> {
             allocation,
             bind_to_mac,
             decline_hold,
+            decline_limit,
+            reserved_only,
+            interface_ids,
             pool,
             prefix_pool,
             reservation,
@@ -45,28 +60,32 @@ impl Checker<'_, '_> {
         } = link.into_inner().0;
 
         self.unsupported("vlan", vlan);
-        self.unsupported("[[link.prefix_pool]]", prefix_pool);
-        self.unsupported("reservations_file", reservations_file);
         if let Some(bind_to_mac) = bind_to_mac.filter(|value| *value.get_ref()) {
             self.report.add(&bind_to_mac.span(), "`bind_to_mac = true` is not supported by this version");
         }
 
         let name = self.link_name(&span, name);
         let interface = self.interface(interface);
-        let prefix = self
-            .required("prefix", "[[link]]", &span, prefix)
-            .and_then(|field| self.parse("prefix", field, |text| values::link_prefix(&text)));
+        let prefix = self.link_prefix(index, &span, prefix);
+        let context = LinkContext { index, prefix };
         let allocations = [("cyclic", Allocation::Cyclic), ("random", Allocation::Random)];
-        let pools = pool.map(Spanned::into_inner).unwrap_or_default();
-        let reservations = reservation.map(Spanned::into_inner).unwrap_or_default();
 
         let lifetimes = self.lifetimes(&span, preferred_lifetime, valid_lifetime, t1, t2);
         let allocation = self
             .parse_or("allocation", allocation, Allocation::Cyclic, |text| values::word(&text, &allocations));
         let decline_hold =
             self.parse_or("decline_hold", decline_hold, DEFAULT_DECLINE_HOLD, |span| values::duration(&span));
-        let pools = pools.into_iter().filter_map(|pool| self.pool(index, prefix.as_ref(), pool)).collect();
-        let reservations = self.reservations(index, prefix.as_ref(), reservations);
+        let decline_limit = self.parse_or("decline_limit", decline_limit, DEFAULT_DECLINE_LIMIT, |value| {
+            values::integer(value, 1, u32::MAX.into())
+        });
+        let interface_ids = self.interface_ids(interface_ids);
+        let pools = pool.map(Spanned::into_inner).unwrap_or_default();
+        let pools = pools.into_iter().filter_map(|pool| self.pool(context, pool)).collect();
+        let prefix_pools = prefix_pool.map(Spanned::into_inner).unwrap_or_default();
+        let prefix_pools =
+            prefix_pools.into_iter().filter_map(|pool| self.prefix_pool(context, pool)).collect();
+        let reservations =
+            self.reservations(context, &span, reserved_only.as_ref(), reservation, reservations_file);
         let options = options.map(|options| self.options(options)).unwrap_or_default();
 
         Some(LinkConfig {
@@ -77,11 +96,11 @@ impl Checker<'_, '_> {
             lifetimes: lifetimes?,
             allocation,
             decline_hold,
-            decline_limit: 8,
-            reserved_only: false,
-            interface_ids: Vec::new(),
+            decline_limit,
+            reserved_only: reserved_only.is_some_and(Spanned::into_inner),
+            interface_ids,
             pools,
-            prefix_pools: Vec::new(),
+            prefix_pools,
             reservations,
             options,
         })
@@ -92,8 +111,8 @@ impl Checker<'_, '_> {
         let span = name.span();
         let name = self.parse("name", name, values::link_name)?;
         if let Some(first) = self.seen.names.get(&name) {
-            let earlier = self.report.line(first);
-            self.report.add(&span, format!("`name`: \"{name}\" is already the link of line {earlier}"));
+            let earlier = self.report.refer(&span, first);
+            self.report.add(&span, format!("`name`: \"{name}\" is already the link of {earlier}"));
         } else {
             self.seen.names.insert(name.clone(), span);
         }
@@ -106,13 +125,42 @@ impl Checker<'_, '_> {
         let span = interface.span();
         let interface = self.parse("interface", interface, values::interface_name)?;
         if let Some(first) = self.seen.interfaces.get(&interface) {
-            let earlier = self.report.line(first);
-            self.report
-                .add(&span, format!("`interface`: \"{interface}\" already has the link of line {earlier}"));
+            let earlier = self.report.refer(&span, first);
+            self.report.add(&span, format!("`interface`: \"{interface}\" already has the link of {earlier}"));
         } else {
             self.seen.interfaces.insert(interface.clone(), span);
         }
         Some(interface)
+    }
+
+    fn link_prefix(
+        &mut self,
+        link: usize,
+        table: &Range<usize>,
+        prefix: Field<String>,
+    ) -> Option<AddressRange> {
+        let prefix = self.required("prefix", "[[link]]", table, prefix)?;
+        let span = prefix.span();
+        let range = self.parse("prefix", prefix, |text| values::prefix(&text))?.range();
+        self.seen.claims.links.push(Claim { what: (), range, link, place: (&span).into() });
+        Some(range)
+    }
+
+    /// Interface-Ids, each of one link only.
+    fn interface_ids(&mut self, ids: List<Octets>) -> Vec<Vec<u8>> {
+        let mut checked = Vec::new();
+        for id in ids.map(Spanned::into_inner).unwrap_or_default() {
+            let span = id.span();
+            let Some(id) = self.octets("interface_ids", id) else { continue };
+            if let Some(first) = self.seen.interface_ids.get(&id) {
+                let earlier = self.report.refer(&span, first);
+                self.report.add(&span, format!("`interface_ids`: this Interface-Id is already on {earlier}"));
+            } else {
+                self.seen.interface_ids.insert(id.clone(), span);
+            }
+            checked.push(id);
+        }
+        checked
     }
 
     /// Lifetimes and times with their defaults, in the order that [`Lifetimes`] promises.
@@ -172,123 +220,7 @@ impl Checker<'_, '_> {
         self.report.add(span, format!("{lower} is above {upper}"));
         false
     }
-
-    fn pool(
-        &mut self,
-        link: usize,
-        prefix: Option<&AddressRange>,
-        pool: Spanned<Table<file::Pool>>,
-    ) -> Option<PoolConfig> {
-        let table = pool.span();
-        let file::Pool { range, exclude } = pool.into_inner().0;
-        let range = self.required("range", "[[link.pool]]", &table, range);
-        let range_span = range.as_ref().map(Spanned::span);
-        let range = range.and_then(|range| self.parse("range", range, |text| values::address_range(&text)));
-
-        let mut excluded = Vec::new();
-        for exclude in exclude.map(Spanned::into_inner).unwrap_or_default() {
-            let span = exclude.span();
-            let Some(exclude) = self.parse("exclude", exclude, |text| values::address_range(&text)) else {
-                continue;
-            };
-            if range.is_some_and(|range| !range.overlaps(&exclude)) {
-                self.report.add(&span, "`exclude`: no address of it is in the pool");
-            }
-            excluded.push(exclude);
-        }
-
-        let (range, span) = (range?, range_span?);
-        if let Some(prefix) = prefix
-            && !(prefix.contains(range.first()) && prefix.contains(range.last()))
-        {
-            self.report.add(&span, "`range`: the pool is not within the link's prefix");
-        }
-        self.seen.pools.push(SeenPool { range, link, span });
-        Some(PoolConfig { range, exclude: excluded, options: Vec::new() })
-    }
-
-    fn reservations(
-        &mut self,
-        link: usize,
-        prefix: Option<&AddressRange>,
-        reservations: Vec<Spanned<Table<file::Reservation>>>,
-    ) -> Vec<ReservationConfig> {
-        let mut clients: HashMap<Duid, Vec<ReservedIa>> = HashMap::new();
-        let mut checked = Vec::new();
-        for reservation in reservations {
-            let span = reservation.span();
-            let Some(reservation) = self.reservation(link, prefix, reservation) else { continue };
-            let ReservationConfig { client: ClientKey::Duid(duid), iaid, .. } = reservation else { continue };
-            let others = clients.entry(duid).or_default();
-            let taken = others
-                .iter()
-                .find(|(other, _)| other.is_none() || iaid.is_none() || *other == iaid)
-                .map(|(_, first)| self.report.line(first));
-            if let Some(earlier) = taken {
-                let ia = iaid.map_or_else(|| "any IAID".to_owned(), |iaid| format!("IAID {iaid}"));
-                let message = format!("{duid} with {ia} already has the reservation of line {earlier}");
-                self.report.add(&span, message);
-            }
-            others.push((iaid, span));
-            checked.push(reservation);
-        }
-        checked
-    }
-
-    fn reservation(
-        &mut self,
-        link: usize,
-        prefix: Option<&AddressRange>,
-        reservation: Spanned<Table<file::Reservation>>,
-    ) -> Option<ReservationConfig> {
-        const HEADER: &str = "[[link.reservation]]";
-        let table = reservation.span();
-        let file::Reservation { duid, iaid, address, prefix: delegated } = reservation.into_inner().0;
-        let needs_address = delegated.is_none() || address.is_some();
-        self.unsupported("prefix", delegated);
-
-        let duid = self
-            .required("duid", HEADER, &table, duid)
-            .and_then(|duid| self.parse("duid", duid, |text| text.parse::<Duid>()));
-        let iaid = match iaid {
-            None => (!self.removed.contains(&table, "iaid")).then_some(None),
-            Some(iaid) => {
-                self.parse("iaid", iaid, |value| values::integer(value, 0, u32::MAX.into())).map(Some)
-            }
-        };
-        // Where there is only a prefix, that it is not supported says enough.
-        let address = if needs_address { self.required("address", HEADER, &table, address) } else { None };
-        let span = address.as_ref().map(Spanned::span);
-        let address =
-            address.and_then(|address| self.parse("address", address, |text| values::address(&text)));
-
-        if let (Some(address), Some(span)) = (address, span) {
-            if let Some(prefix) = prefix
-                && !prefix.contains(address)
-            {
-                let message = format!("`address`: {address} is not within the link's prefix");
-                self.report.add(&span, message);
-            }
-            if let Some(first) = self.seen.reserved.get(&address) {
-                let earlier = self.report.line(&first.span);
-                self.report.add(&span, format!("`address`: {address} is already reserved on line {earlier}"));
-            } else {
-                self.seen.reserved.insert(address, Reserved { link, span });
-            }
-        }
-        Some(ReservationConfig {
-            client: ClientKey::Duid(duid?),
-            iaid: iaid?,
-            address: Some(address?),
-            prefix: None,
-            pd_exclude: None,
-            options: Vec::new(),
-        })
-    }
 }
-
-/// The IAID of a reservation, `None` for any, and the place of the reservation.
-type ReservedIa = (Option<u32>, Range<usize>);
 
 /// One of the lifetimes and times of a link.
 struct Time {

@@ -1,13 +1,18 @@
 //! What the operator wants: the configuration, validated.
 //!
-//! The text is decoded into a wire form (`file`, by `decode`), which `validate` turns into the types below. Every
-//! mistake on the way goes into one report, so that an operator sees all of them at once.
+//! The text is decoded into a wire form (`file`, by `decode`), which `validate` turns into the types below, with
+//! the lines of the files that the text names. Every mistake on the way goes into one report, so that an operator
+//! sees all of them at once.
 
 mod decode;
 mod errors;
 mod file;
 mod link;
 mod options;
+mod overlaps;
+mod pools;
+mod reservations;
+mod reservations_file;
 mod validate;
 mod values;
 
@@ -15,6 +20,7 @@ mod values;
 mod tests;
 
 use std::{
+    io,
     net::Ipv6Addr,
     path::{Path, PathBuf},
     time::Duration,
@@ -42,28 +48,37 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads and validates the file at `path`.
+    /// Reads and validates the file at `path`, and those that it names.
     ///
     /// # Errors
     ///
-    /// Every mistake in the file, or the one reason why it cannot be read.
+    /// Every mistake in the files, or the one reason why the first cannot be read.
     pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
         let text = std::fs::read_to_string(path).map_err(|error| ConfigErrors::unreadable(path, &error))?;
-        Self::parse(&text, &path.display().to_string())
+        Self::parse_with(&text, &path.display().to_string(), &|path| std::fs::read(path))
     }
 
-    /// Validates the text of a configuration file; `file_name` is what the errors call it.
+    /// Validates the text of a configuration file; `file_name` is what the errors call it. No file is read: that
+    /// the text names one is a mistake.
     ///
     /// # Errors
     ///
     /// Every mistake in the text.
     pub fn parse(text: &str, file_name: &str) -> Result<Self, ConfigErrors> {
+        let refuse = |_: &Path| Err(io::Error::other("this configuration is not loaded from a file"));
+        Self::parse_with(text, file_name, &refuse)
+    }
+
+    fn parse_with(text: &str, file_name: &str, read: ReadFile<'_>) -> Result<Self, ConfigErrors> {
         let mut report = Report::new(file_name, text);
         let config =
-            decode::decode(text, &mut report).map(|decoded| validate::validate(decoded, &mut report));
+            decode::decode(text, &mut report).map(|decoded| validate::validate(decoded, read, &mut report));
         report.finish(config)
     }
 }
+
+/// Reads a file that the text names.
+type ReadFile<'f> = &'f dyn Fn(&Path) -> io::Result<Vec<u8>>;
 
 /// `[server]`
 #[derive(Clone, Debug)]

@@ -1,4 +1,4 @@
-//! `[link.options]`: names and addresses encoded the way they go on the wire.
+//! `[link.options]` and the options of a pool or of a reservation: names and addresses encoded the way they go on the wire.
 
 use std::{
     collections::HashMap,
@@ -13,11 +13,11 @@ use super::{
     ConfiguredOption,
     file::{self, List, Table},
     validate::Checker,
-    values,
+    values::{self, MAX_VALUE_LEN},
 };
 
 /// Options whose value the server makes up for each message, or that only clients and relay agents send.
-const NOT_CONFIGURABLE: [OptionCode; 18] = [
+const NOT_CONFIGURABLE: [OptionCode; 25] = [
     OptionCode::CLIENT_ID,
     OptionCode::SERVER_ID,
     OptionCode::IA_NA,
@@ -36,10 +36,14 @@ const NOT_CONFIGURABLE: [OptionCode; 18] = [
     OptionCode::RECONFIGURE_ACCEPT,
     OptionCode::IA_PD,
     OptionCode::IA_PREFIX,
+    OptionCode::REMOTE_ID,
+    OptionCode::SUBSCRIBER_ID,
+    OptionCode::ECHO_REQUEST,
+    OptionCode::RELAY_SUPPLIED_OPTIONS,
+    OptionCode::PD_EXCLUDE,
+    OptionCode::CLIENT_LINKLAYER_ADDRESS,
+    OptionCode::RELAY_SOURCE_PORT,
 ];
-
-/// The longest value of an option: its length field has 16 bits (RFC 9915, section 21.1).
-const MAX_VALUE_LEN: usize = 0xffff;
 
 /// Bounds of SOL_MAX_RT and INF_MAX_RT in seconds (RFC 9915, sections 21.24 and 21.25).
 const MAX_RT: (u32, u32) = (60, 86_400);
@@ -54,7 +58,7 @@ const NTP_MULTICAST_ADDRESS: u16 = 2;
 const NTP_SERVER_NAME: u16 = 3;
 
 impl Checker<'_, '_> {
-    /// The options of a link, each code from one key only.
+    /// The options of one table, each code from one key only.
     pub(super) fn options(&mut self, options: Spanned<Table<file::Options>>) -> Vec<ConfiguredOption> {
         let table = options.span();
         let file::Options {
@@ -111,8 +115,8 @@ impl Checker<'_, '_> {
             let place = entry.span();
             let Some(option) = self.custom_option(entry) else { continue };
             if let Some(first) = places.get(&option.code) {
-                let line = self.report.line(first);
-                let message = format!("`custom`: option {} is already set on line {line}", option.code.0);
+                let line = self.report.refer(&place, first);
+                let message = format!("`custom`: option {} is already set on {line}", option.code.0);
                 self.report.add(&place, message);
             } else {
                 places.insert(option.code, place);
@@ -143,10 +147,10 @@ impl Checker<'_, '_> {
         let file::CustomOption { code, hex } = entry.into_inner().0;
         let code = self
             .required("code", "`custom`", &table, code)
-            .and_then(|code| self.parse("code", code, custom_code));
+            .and_then(|code| self.parse("code", code, option_code));
         let value = self
             .required("hex", "`custom`", &table, hex)
-            .and_then(|hex| self.parse("hex", hex, |text| hex_value(&text)));
+            .and_then(|hex| self.parse("hex", hex, |text| values::hex(&text)));
         Some(ConfiguredOption { code: code?, value: value? })
     }
 }
@@ -154,10 +158,11 @@ impl Checker<'_, '_> {
 /// Encodes one entry of a list, or says what is wrong with it.
 type Encode = fn(&str) -> Result<Vec<u8>, String>;
 
-fn custom_code(value: file::Integer) -> Result<OptionCode, String> {
+/// An option that is not the protocol's own.
+pub(super) fn option_code(value: file::Integer) -> Result<OptionCode, String> {
     let code = OptionCode(values::integer(value, 1, 65535)?);
     if NOT_CONFIGURABLE.contains(&code) {
-        return Err(format!("option {} is the protocol's own and cannot be configured", code.0));
+        return Err(format!("option {} is the protocol's own and cannot be set", code.0));
     }
     Ok(code)
 }
@@ -170,31 +175,6 @@ fn seconds_within(span: &file::Span, (least, most): (u32, u32)) -> Result<u32, S
     } else {
         Err(format!("\"{span}\" is not within {least} and {most} seconds"))
     }
-}
-
-/// Pairs of hexadecimal digits; colons between them are for the reader.
-fn hex_value(text: &str) -> Result<Vec<u8>, String> {
-    let wrong = || format!("\"{text}\" is not pairs of hexadecimal digits");
-    let digits: Vec<u8> = if text.contains(':') {
-        if text.split(':').any(|pair| pair.len() != 2) {
-            return Err(wrong());
-        }
-        text.bytes().filter(|octet| *octet != b':').collect()
-    } else {
-        text.bytes().collect()
-    };
-    let digit = |octet: u8| char::from(octet).to_digit(16).map(|digit| digit as u8);
-    let (pairs, rest) = digits.as_chunks::<2>();
-    if !rest.is_empty() {
-        return Err(wrong());
-    }
-    let value: Option<Vec<u8>> =
-        pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect();
-    let value = value.ok_or_else(wrong)?;
-    if value.len() > MAX_VALUE_LEN {
-        return Err(format!("the value has {} octets, at most {MAX_VALUE_LEN} fit an option", value.len()));
-    }
-    Ok(value)
 }
 
 /// The address of a server that is told by its address alone.

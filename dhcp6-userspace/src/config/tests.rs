@@ -2,8 +2,13 @@
 
 mod links;
 mod options;
+mod prefixes;
+mod reservations;
+mod reservations_file;
 
 use std::{path::Path, time::Duration};
+
+use dhcp6_common::wire::OptionCode;
 
 use super::{ClientKey, Config, ConfigError, Lifetimes, LinkConfig, StoreKind, XdpModeSetting};
 use crate::pool::Allocation;
@@ -11,6 +16,12 @@ use crate::pool::Allocation;
 /// A correct link in four lines, and `rest` from line 5 on.
 fn with_link(rest: &str) -> String {
     format!("[[link]]\nname = \"access0\"\ninterface = \"eth1\"\nprefix = \"2001:db8:1::/64\"\n{rest}")
+}
+
+/// A second correct link in four lines, its prefix around that of the first, and `second` behind it.
+fn with_two_links(first: &str, second: &str) -> String {
+    let header = "[[link]]\nname = \"access1\"\ninterface = \"eth2\"\nprefix = \"2001:db8::/32\"\n";
+    with_link(&format!("{first}{header}{second}"))
 }
 
 /// `line: message` of every mistake in `text`.
@@ -77,6 +88,7 @@ fn what_is_absent_has_the_documented_default() {
     let config = parse(&with_link(""));
     assert_eq!(config.server.state_dir, Path::new("/var/lib/dhcp6d"));
     assert_eq!((config.server.duid, config.server.preference, config.server.port), (None, 0, 547));
+    assert_eq!(config.server.relay_supplied_options, [OptionCode(65)]);
     assert_eq!(config.store, StoreKind::Sqlite);
     assert_eq!(config.control_socket, Path::new("/run/dhcp6d/control.sock"));
     assert!(config.fast_path.enabled && !config.fast_path.log);
@@ -96,12 +108,14 @@ fn what_is_absent_has_the_documented_default() {
 fn sections_of_the_server_take_other_values() {
     let config = parse(&with_link(
         "[server]\nstate_dir = \"/tmp/a\"\nduid = \"00:02:AB\"\npreference = 255\nport = 5547\n\
+         relay_supplied_options = [65000, 65, 17]\n\
          [store]\nkind = \"memory\"\n[control]\nsocket = \"/tmp/s\"\n\
          [fast_path]\nenabled = false\nmode = \"generic\"\nmax_bindings = 16\npin_dir = \"/b\"\nhorizon = 90\n\
          log = true\n",
     ));
     assert_eq!(config.server.duid.unwrap().to_string(), "00:02:ab");
     assert_eq!((config.server.preference, config.server.port), (255, 5547));
+    assert_eq!(config.server.relay_supplied_options, [OptionCode(17), OptionCode(65), OptionCode(65000)]);
     assert_eq!(config.store, StoreKind::Memory);
     assert_eq!(config.control_socket, Path::new("/tmp/s"));
     assert!(!config.fast_path.enabled && config.fast_path.log);
@@ -239,15 +253,6 @@ fn what_this_version_does_not_act_on_is_refused() {
         ("vlan = [100]\n", &["5: `vlan` is not supported by this version"]),
         ("bind_to_mac = true\n", &["5: `bind_to_mac = true` is not supported by this version"]),
         ("bind_to_mac = false\n", &[]),
-        ("reservations_file = \"a.csv\"\n", &["5: `reservations_file` is not supported by this version"]),
-        (
-            "[[link.prefix_pool]]\nprefix = \"2001:db8:8000::/36\"\n",
-            &["5: [[link.prefix_pool]] is not supported by this version"],
-        ),
-        (
-            "[[link.reservation]]\nduid = \"00:01\"\nprefix = \"2001:db8:9000::/56\"\n",
-            &["7: `prefix` is not supported by this version"],
-        ),
         ("[metrics]\nlisten = \"[::1]:9547\"\n", &["5: [metrics] is not supported by this version"]),
     ]);
     let relayed = Config::parse("[[link]]\nname = \"relayed\"\nprefix = \"2001:db8:1::/64\"\n", "a").unwrap();
@@ -273,6 +278,18 @@ fn server_values_are_checked() {
             ],
         ),
     ]);
+    assert!(
+        parse(&with_link("[server]\nrelay_supplied_options = []\n")).server.relay_supplied_options.is_empty()
+    );
+    assert_link_mistakes(&[(
+        "[server]\nrelay_supplied_options = [\n65,\n0,\n65,\n37,\n\"a\"]\n",
+        &[
+            "8: `relay_supplied_options`: 0 is not between 1 and 65535",
+            "9: `relay_supplied_options`: option 65 is already on line 7",
+            "10: `relay_supplied_options`: option 37 is the protocol's own and cannot be set",
+            "11: `relay_supplied_options` in [server]: invalid type: string \"a\", expected an integer",
+        ],
+    )]);
     let duid = mistakes(&with_link("[server]\nduid = \"00-01\"\n"));
     assert!(duid[0].starts_with("6: `duid`: a DUID is written as pairs"), "{duid:?}");
 }

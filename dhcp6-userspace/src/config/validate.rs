@@ -1,25 +1,36 @@
 //! From the wire form to the configuration: the sections of the whole server, and what holds across links.
 
-use std::{collections::HashMap, fmt::Display, net::Ipv6Addr, ops::Range, path::PathBuf, time::Duration};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    fmt::Display,
+    ops::Range,
+    path::PathBuf,
+    time::Duration,
+};
 
 use dhcp6_common::wire::{OptionCode, SERVER_PORT};
 use toml::Spanned;
 
 use super::{
-    Config, FastPathConfig, ServerConfig, StoreKind, XdpModeSetting,
+    Config, FastPathConfig, ReadFile, ServerConfig, StoreKind, XdpModeSetting,
     decode::{Decoded, Removed, TOP_LEVEL},
-    errors::Report,
-    file::{self, Field, Table, Unsupported},
+    errors::{Place, Report},
+    file::{self, Field, List, Octets, Table, Unsupported},
+    options::option_code,
+    overlaps::Claims,
     values,
 };
-use crate::pool::AddressRange;
+
+/// What relay agents may supply where nothing is configured: the local ER domain name, which they know better than
+/// the server (RFC 6440).
+const DEFAULT_RELAY_SUPPLIED: OptionCode = OptionCode(65);
 
 /// Validates what was decoded. What this returns counts only where `report` is empty afterwards: a value that was
 /// reported is replaced by its default, so that the rest can be checked as well.
-pub(super) fn validate(decoded: Decoded, report: &mut Report<'_>) -> Config {
+pub(super) fn validate(decoded: Decoded, read: ReadFile<'_>, report: &mut Report<'_>) -> Config {
     let Decoded { file, removed } = decoded;
     let file::File { server, store, control, metrics, fast_path, link } = file;
-    let mut checker = Checker { report, removed: &removed, seen: Seen::default() };
+    let mut checker = Checker { report, removed: &removed, read, seen: Seen::default() };
 
     checker.unsupported("[metrics]", metrics);
     let server = checker.server(section(server));
@@ -32,7 +43,7 @@ pub(super) fn validate(decoded: Decoded, report: &mut Report<'_>) -> Config {
         checker.report.add(&TOP_LEVEL, "there is no [[link]]; at least one is required");
     }
     let links = links.into_iter().enumerate().filter_map(|(index, link)| checker.link(index, link)).collect();
-    checker.pools_are_disjoint();
+    checker.claims_are_compatible();
     Config { server, store, control_socket, fast_path, links }
 }
 
@@ -45,6 +56,7 @@ fn section<T: Default>(section: Field<Table<T>>) -> T {
 pub(super) struct Checker<'c, 'a> {
     pub(super) report: &'c mut Report<'a>,
     pub(super) removed: &'c Removed,
+    pub(super) read: ReadFile<'c>,
     pub(super) seen: Seen,
 }
 
@@ -53,21 +65,8 @@ pub(super) struct Checker<'c, 'a> {
 pub(super) struct Seen {
     pub(super) names: HashMap<String, Range<usize>>,
     pub(super) interfaces: HashMap<String, Range<usize>>,
-    pub(super) reserved: HashMap<Ipv6Addr, Reserved>,
-    pub(super) pools: Vec<SeenPool>,
-}
-
-/// Where an address was reserved, and by which link.
-pub(super) struct Reserved {
-    pub(super) link: usize,
-    pub(super) span: Range<usize>,
-}
-
-/// A pool, the place of its `range` and the link that it belongs to.
-pub(super) struct SeenPool {
-    pub(super) range: AddressRange,
-    pub(super) link: usize,
-    pub(super) span: Range<usize>,
+    pub(super) interface_ids: HashMap<Vec<u8>, Range<usize>>,
+    pub(super) claims: Claims,
 }
 
 impl Checker<'_, '_> {
@@ -79,7 +78,32 @@ impl Checker<'_, '_> {
         parse: impl FnOnce(T) -> Result<R, E>,
     ) -> Option<R> {
         let span = field.span();
-        parse(field.into_inner()).map_err(|error| self.report.add(&span, format!("`{key}`: {error}"))).ok()
+        self.parse_at(key, &span, field.into_inner(), parse)
+    }
+
+    /// Like [`Checker::parse`], of a value at `place`.
+    pub(super) fn parse_at<T, R, E: Display>(
+        &mut self,
+        key: &str,
+        place: impl Into<Place>,
+        value: T,
+        parse: impl FnOnce(T) -> Result<R, E>,
+    ) -> Option<R> {
+        parse(value).map_err(|error| self.report.add(place, format!("`{key}`: {error}"))).ok()
+    }
+
+    /// What a relay agent says of a client, as it is written under `key`.
+    pub(super) fn octets(&mut self, key: &str, octets: Spanned<Octets>) -> Option<Vec<u8>> {
+        let span = octets.span();
+        match octets.into_inner() {
+            Octets::Text(text) => {
+                self.parse_at(key, &span, text, |text| values::identifier(&text, values::text))
+            }
+            Octets::Hex(file::Hex { hex }) => {
+                let hex = self.required("hex", &format!("`{key}`"), &span, hex)?;
+                self.parse(key, hex, |text| values::identifier(&text, values::hex))
+            }
+        }
     }
 
     /// Like [`Checker::parse`], with a value for where the key is absent or wrong.
@@ -116,15 +140,35 @@ impl Checker<'_, '_> {
     }
 
     fn server(&mut self, server: file::Server) -> ServerConfig {
-        let file::Server { state_dir, duid, preference, port } = server;
+        let file::Server { state_dir, duid, preference, port, relay_supplied_options } = server;
         ServerConfig {
             state_dir: self.parse_or("state_dir", state_dir, "/var/lib/dhcp6d".into(), values::path),
             duid: self.parse_or("duid", duid, None, |text| values::server_duid(&text)),
             preference: self.parse_or("preference", preference, 0, |value| values::integer(value, 0, 255)),
-            relay_supplied_options: vec![OptionCode(65)],
+            relay_supplied_options: self.relay_supplied_options(relay_supplied_options),
             // The port below it is that of the clients, so 1 would leave them none.
             port: self.parse_or("port", port, SERVER_PORT, |value| values::integer(value, 2, 65535)),
         }
+    }
+
+    fn relay_supplied_options(&mut self, codes: List<file::Integer>) -> Vec<OptionCode> {
+        const KEY: &str = "relay_supplied_options";
+        let Some(codes) = codes else { return vec![DEFAULT_RELAY_SUPPLIED] };
+        let mut places: HashMap<OptionCode, Range<usize>> = HashMap::new();
+        for code in codes.into_inner() {
+            let span = code.span();
+            let Some(code) = self.parse(KEY, code, option_code) else { continue };
+            match places.entry(code) {
+                Entry::Vacant(entry) => _ = entry.insert(span),
+                Entry::Occupied(first) => {
+                    let line = self.report.refer(&span, first.get());
+                    self.report.add(&span, format!("`{KEY}`: option {} is already on {line}", code.0));
+                }
+            }
+        }
+        let mut codes: Vec<OptionCode> = places.into_keys().collect();
+        codes.sort_unstable();
+        codes
     }
 
     fn store(&mut self, store: file::Store) -> StoreKind {
@@ -155,40 +199,6 @@ impl Checker<'_, '_> {
             horizon: self
                 .parse_or("horizon", horizon, Duration::from_mins(30), |span| values::duration(&span)),
             log: log.is_some_and(Spanned::into_inner),
-        }
-    }
-
-    /// An address has one owner: no two pools share one, and what a link has reserved is in no other link's pool.
-    fn pools_are_disjoint(&mut self) {
-        let Seen { mut pools, reserved, .. } = std::mem::take(&mut self.seen);
-        pools.sort_by_key(|pool| (pool.range, pool.span.start));
-
-        let mut furthest: Option<&SeenPool> = None;
-        for pool in &pools {
-            if let Some(before) = furthest
-                && before.range.overlaps(&pool.range)
-            {
-                let (first, second) =
-                    if before.span.start < pool.span.start { (before, pool) } else { (pool, before) };
-                let line = self.report.line(&first.span);
-                let message = format!("`range`: the pool overlaps that of line {line}");
-                self.report.add(&second.span, message);
-            }
-            if furthest.is_none_or(|before| before.range.last() < pool.range.last()) {
-                furthest = Some(pool);
-            }
-        }
-
-        for (address, reserved) in &reserved {
-            let behind = pools.partition_point(|pool| pool.range.first() <= *address);
-            if let Some(pool) = pools[..behind].last()
-                && pool.range.contains(*address)
-                && pool.link != reserved.link
-            {
-                let line = self.report.line(&pool.span);
-                let message = format!("`address`: {address} is in the pool of another link, line {line}");
-                self.report.add(&reserved.span, message);
-            }
         }
     }
 }

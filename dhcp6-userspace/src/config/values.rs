@@ -4,13 +4,19 @@ use std::{net::Ipv6Addr, path::PathBuf, time::Duration};
 
 use dhcp6_common::wire::{Duid, INFINITY};
 
-use super::file::{Integer, Span};
-use crate::pool::AddressRange;
+use super::{
+    PdExclude,
+    file::{Integer, Span},
+};
+use crate::pool::{AddressRange, Prefix};
 
 /// The longest path of a Unix socket, without the closing zero (unix(7)).
 const MAX_SOCKET_PATH: usize = 107;
 /// The longest name of a network interface, without the closing zero (IFNAMSIZ).
 const MAX_INTERFACE_NAME: usize = 15;
+
+/// The longest value of an option: its length field has 16 bits (RFC 9915, section 21.1).
+pub(super) const MAX_VALUE_LEN: usize = 0xffff;
 
 /// An integer between `least` and `most`.
 pub(super) fn integer<T: TryFrom<i64>>(value: Integer, least: i64, most: i64) -> Result<T, String> {
@@ -104,18 +110,101 @@ pub(super) fn lifetime(span: &Span) -> Result<u32, String> {
     Ok(duration.as_secs() as u32)
 }
 
-/// The prefix of a link.
-pub(super) fn link_prefix(text: &str) -> Result<AddressRange, String> {
+/// A prefix of addresses that can be assigned.
+pub(super) fn prefix(text: &str) -> Result<Prefix, String> {
     if !text.contains('/') {
         return Err(format!("`{text}` is not a prefix such as 2001:db8:1::/64"));
     }
-    let prefix: AddressRange = text.parse().map_err(|error| format!("`{text}`: {error}"))?;
+    let prefix: Prefix = text.parse().map_err(|error| format!("`{text}`: {error}"))?;
     for (refused, kind) in [("ff00::/8", "multicast"), ("::1", "loopback"), ("::", "unspecified")] {
-        if refused.parse().is_ok_and(|refused| prefix.overlaps(&refused)) {
+        if refused.parse().is_ok_and(|refused| prefix.range().overlaps(&refused)) {
             return Err(format!("`{text}` contains {kind} addresses, which cannot be assigned"));
         }
     }
     Ok(prefix)
+}
+
+/// The part of a delegated prefix of length `delegated` that is excluded, such as `0:0:0:ff::/64` (RFC 6603).
+pub(super) fn pd_exclude(text: &str, delegated: u8) -> Result<PdExclude, String> {
+    let parts = text.split_once('/').and_then(|(bits, length)| {
+        let bits: Ipv6Addr = bits.trim().parse().ok()?;
+        Some((u128::from(bits), length.trim().parse::<u8>().ok()?))
+    });
+    let Some((bits, length)) = parts else {
+        return Err(format!("`{text}` is not a part of a delegated prefix such as 0:0:0:ff::/64"));
+    };
+    if length <= delegated || length > 128 {
+        return Err(format!(
+            "`{text}`: the length is not above {delegated}, that of the delegated prefix, and at most 128"
+        ));
+    }
+    let behind = |length: u8| u128::MAX.checked_shr(length.into()).unwrap_or(0);
+    let subnet = bits & behind(delegated) & !behind(length);
+    if bits != subnet {
+        let right = Ipv6Addr::from(subnet);
+        return Err(format!(
+            "`{text}` has bits set that are not the {} behind the delegated prefix; write {right}/{length}",
+            length - delegated
+        ));
+    }
+    Ok(PdExclude { length, subnet })
+}
+
+/// A MAC address of one host.
+pub(super) fn mac(text: &str) -> Result<[u8; 6], String> {
+    let octets = if text.contains(':') { hex(text) } else { Err(String::new()) };
+    match octets.map(<[u8; 6]>::try_from) {
+        Ok(Ok(mac)) if mac[0] & 1 == 0 => Ok(mac),
+        Ok(Ok(_)) => Err(format!("\"{text}\" is the address of a group, not of a client")),
+        _ => Err(format!("\"{text}\" is not a MAC address such as \"02:00:00:00:00:01\"")),
+    }
+}
+
+/// Pairs of hexadecimal digits; colons between them are for the reader.
+pub(super) fn hex(text: &str) -> Result<Vec<u8>, String> {
+    let wrong = || format!("\"{text}\" is not pairs of hexadecimal digits");
+    let digits: Vec<u8> = if text.contains(':') {
+        if text.split(':').any(|pair| pair.len() != 2) {
+            return Err(wrong());
+        }
+        text.bytes().filter(|octet| *octet != b':').collect()
+    } else {
+        text.bytes().collect()
+    };
+    let digit = |octet: u8| char::from(octet).to_digit(16).map(|digit| digit as u8);
+    let (pairs, rest) = digits.as_chunks::<2>();
+    if !rest.is_empty() {
+        return Err(wrong());
+    }
+    let value: Option<Vec<u8>> =
+        pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect();
+    let value = value.ok_or_else(wrong)?;
+    fits_option(&value)?;
+    Ok(value)
+}
+
+/// What a relay agent says of a client, from the form that `octets` reads.
+pub(super) fn identifier(
+    text: &str,
+    octets: impl FnOnce(&str) -> Result<Vec<u8>, String>,
+) -> Result<Vec<u8>, String> {
+    if text.is_empty() {
+        return Err("an identifier has at least one octet".to_owned());
+    }
+    octets(text)
+}
+
+/// The octets of a text.
+pub(super) fn text(text: &str) -> Result<Vec<u8>, String> {
+    fits_option(text.as_bytes())?;
+    Ok(text.as_bytes().to_vec())
+}
+
+fn fits_option(value: &[u8]) -> Result<(), String> {
+    if value.len() > MAX_VALUE_LEN {
+        return Err(format!("the value has {} octets, at most {MAX_VALUE_LEN} fit an option", value.len()));
+    }
+    Ok(())
 }
 
 /// A range, a prefix or an address.
@@ -126,4 +215,9 @@ pub(super) fn address_range(text: &str) -> Result<AddressRange, String> {
 /// An IPv6 address.
 pub(super) fn address(text: &str) -> Result<Ipv6Addr, String> {
     text.parse().map_err(|_| format!("`{text}` is not an IPv6 address"))
+}
+
+/// An IAID as text.
+pub(super) fn iaid(text: &str) -> Result<u32, String> {
+    text.parse().map_err(|_| format!("`{text}` is not an integer between 0 and {}", u32::MAX))
 }

@@ -2,14 +2,8 @@
 
 use dhcp6_common::wire::INFINITY;
 
-use super::{assert_link_mistakes, link, mistakes, with_link};
+use super::{assert_link_mistakes, link, mistakes, with_link, with_two_links};
 use crate::config::Lifetimes;
-
-/// A second correct link in four lines, and `rest` behind it.
-fn with_two_links(first: &str, second: &str) -> String {
-    let header = "[[link]]\nname = \"access1\"\ninterface = \"eth2\"\nprefix = \"2001:db8::/32\"\n";
-    with_link(&format!("{first}{header}{second}"))
-}
 
 #[test]
 fn times_follow_from_the_preferred_lifetime() {
@@ -197,12 +191,13 @@ fn reservations_have_one_owner() {
         (&two_ias, &[]),
         (&same_client, &["8: 00:01 with any IAID already has the reservation of line 5"]),
         (&any_and_one, &["8: 00:01 with IAID 7 already has the reservation of line 5"]),
-        (&same_address, &["10: `address`: 2001:db8:1::1 is already reserved on line 7"]),
+        (&same_address, &["10: `address`: 2001:db8:1::1 is already in the reservation of line 7"]),
         (
             "[[link.reservation]]\n",
             &[
-                "5: `duid` is missing in [[link.reservation]]",
-                "5: `address` is missing in [[link.reservation]]",
+                "5: [[link.reservation]] names no client; write one of `duid`, `mac`, `remote_id`, `subscriber_id`, \
+                 `interface_id`",
+                "5: [[link.reservation]] reserves nothing; write `address`, `prefix` or `options`",
             ],
         ),
         (
@@ -223,6 +218,51 @@ fn reservations_have_one_owner() {
     );
     assert_eq!(
         mistakes(&with_two_links(&reservation("00:01", &address("1")), &reservation("00:01", &address("1")))),
-        ["14: `address`: 2001:db8:1::1 is already reserved on line 7"]
+        ["14: `address`: 2001:db8:1::1 is already in the reservation of line 7"]
+    );
+}
+
+#[test]
+fn what_a_link_serves_and_for_how_long_is_read() {
+    let defaults = link("");
+    assert_eq!((defaults.decline_limit, defaults.reserved_only), (8, false));
+    assert!(defaults.interface_ids.is_empty());
+    let link = link(
+        "decline_limit = 1\nreserved_only = true\ninterface_ids = [\"eth 0/1\", { hex = \"00:ff\" }]\n\
+         [[link.reservation]]\nduid = \"00:01\"\naddress = \"2001:db8:1::1\"\n",
+    );
+    assert_eq!((link.decline_limit, link.reserved_only), (1, true));
+    assert_eq!(link.interface_ids, [&b"eth 0/1"[..], &[0, 0xff]]);
+}
+
+#[test]
+fn what_a_link_serves_is_checked() {
+    let nobody = "5: `reserved_only = true` without a reservation serves nobody; add [[link.reservation]] or \
+                  `reservations_file`";
+    assert_link_mistakes(&[
+        ("reserved_only = true\n", &[nobody]),
+        ("reserved_only = true\nreservation = []\n", &[nobody]),
+        (
+            "reserved_only = true\nreservation = 5\n",
+            &["6: `reservation` in [[link]]: invalid type: integer `5`, expected an array"],
+        ),
+        ("decline_limit = 0\n", &["5: `decline_limit`: 0 is not between 1 and 4294967295"]),
+        (
+            "interface_ids = [\n\"\",\n{ hex = \"0\" },\n{ hexx = \"00\" },\n{},\n5,\n\"a\",\n{ hex = \"61\" }]\n",
+            &[
+                "6: `interface_ids`: an identifier has at least one octet",
+                "7: `interface_ids`: \"0\" is not pairs of hexadecimal digits",
+                "8: unknown key `hexx` in [[link.interface_ids]]; did you mean `hex`?",
+                "9: `hex` is missing in `interface_ids`",
+                "10: `interface_ids` in [[link]]: invalid type: integer `5`, expected a string or \
+                 { hex = \"00ff\" }",
+                "12: `interface_ids`: this Interface-Id is already on line 11",
+            ],
+        ),
+    ]);
+    assert_eq!(
+        mistakes(&with_two_links("interface_ids = [\"a\"]\n", "interface_ids = [\"b\", \"a\"]\n")),
+        ["10: `interface_ids`: this Interface-Id is already on line 5"],
+        "of two links"
     );
 }

@@ -110,9 +110,9 @@ fn options_are_checked() {
         assert_eq!(mistakes.len(), 1, "{mistakes:?}");
         assert_eq!(mistakes[0].split_once(": ").unwrap().1, expected);
     }
-    for code in (1..=9).chain(11..=14).chain(18..=20).chain(25..=26) {
+    for code in (1..=9).chain(11..=14).chain(18..=20).chain(25..=26).chain([37, 38, 43, 66, 67, 79, 135]) {
         let mistakes = mistakes(&with_link(&options(&format!("custom = [{{ code = {code}, hex = \"\" }}]"))));
-        let expected = format!("6: `code`: option {code} is the protocol's own and cannot be configured");
+        let expected = format!("6: `code`: option {code} is the protocol's own and cannot be set");
         assert_eq!(mistakes, [expected]);
     }
 }
@@ -135,4 +135,34 @@ fn domain_names_have_the_limits_of_dns() {
         let mistakes = mistakes(&with_link(&format!("[link.options]\ndomain_search = [\"{name}\"]\n")));
         assert_eq!(mistakes.is_empty(), valid, "{name}: {mistakes:?}");
     }
+}
+
+#[test]
+fn pools_and_reservations_have_options_of_their_own() {
+    let link = link(
+        "[[link.pool]]\nrange = \"2001:db8:1::1-2001:db8:1::2\"\n[link.pool.options]\nsol_max_rt = 60\n\
+         [[link.prefix_pool]]\nprefix = \"2001:db8:8000::/36\"\ndelegated_length = 56\n\
+         options = { inf_max_rt = 61 }\n\
+         [[link.reservation]]\nduid = \"00:01\"\n\
+         [link.reservation.options]\ncustom = [{ code = 99, hex = \"\" }]\n\
+         [link.options]\nsol_max_rt = 62\n",
+    );
+    let option = |code, value: &[u8]| [ConfiguredOption { code, value: value.to_vec() }];
+    assert_eq!(link.pools[0].options, option(OptionCode::SOL_MAX_RT, &[0, 0, 0, 60]));
+    assert_eq!(link.prefix_pools[0].options, option(OptionCode::INF_MAX_RT, &[0, 0, 0, 61]));
+    assert_eq!(link.reservations[0].options, option(OptionCode(99), &[]));
+    assert_eq!(link.options, option(OptionCode::SOL_MAX_RT, &[0, 0, 0, 62]));
+
+    let text = with_link(
+        "[[link.pool]]\nrange = \"2001:db8:1::1\"\n[link.pool.options]\ndns = []\nsol_max_rt = 1\n\
+         [[link.reservation]]\nduid = \"00:01\"\noptions = { dns_servers = [] }\n",
+    );
+    assert_eq!(
+        mistakes(&text),
+        [
+            "8: unknown key `dns` in [link.pool.options]; did you mean `dns_servers`?",
+            "9: `sol_max_rt`: \"1\" is not within 60 and 86400 seconds",
+            "12: `dns_servers` is empty; leave it out to send no such option",
+        ]
+    );
 }
