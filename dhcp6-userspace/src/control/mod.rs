@@ -10,6 +10,6 @@ mod server;
 pub use client::{ControlError, ask};
 pub use protocol::{
     AddressRow, Cleared, Count, Counts, FastPathRow, FastPathStatus, LeaseRow, LinkStatus, PoolDetail,
-    PoolRow, Query, Response, SlowPathCounters, Status, StoreStatus,
+    PoolRow, PrefixRow, Query, Released, Response, SlowPathCounters, Status, StoreStatus, Text,
 };
 pub use server::{ControlServer, Question};

@@ -1,10 +1,19 @@
 //! Questions and answers of the control socket, which are also the JSON of `dhcp6ctl`.
 
-use std::{collections::BTreeMap, net::Ipv6Addr, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    fmt::{self, Display},
+    net::Ipv6Addr,
+    path::PathBuf,
+    str::FromStr,
+};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
-use crate::{engine::AddressState, pool::PoolCounts};
+use crate::{
+    engine::ResourceState,
+    pool::{PoolCounts, Prefix, Resource},
+};
 
 /// What an operator asks.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -18,9 +27,9 @@ pub enum Query {
     PoolShow {
         /// Name of the link.
         link: String,
-        /// Only the addresses in this list; all but the idle ones where absent.
-        state: Option<AddressState>,
-        /// At most so many addresses.
+        /// Only what is in this list; all but the idle ones where absent.
+        state: Option<ResourceState>,
+        /// At most so many addresses, and as many prefixes.
         limit: usize,
     },
     /// A list of [`LeaseRow`]
@@ -30,10 +39,20 @@ pub enum Query {
         /// Only those of this client.
         duid: Option<String>,
     },
+    /// [`LeaseRow`]
+    LeaseShow {
+        /// The address or prefix.
+        resource: Text<Resource>,
+    },
+    /// [`Released`]
+    LeaseRelease {
+        /// The address or prefix.
+        resource: Text<Resource>,
+    },
     /// [`Cleared`]
     ConflictClear {
-        /// The address.
-        address: Ipv6Addr,
+        /// The address or prefix.
+        resource: Text<Resource>,
     },
     /// [`SlowPathCounters`]
     Stats,
@@ -125,6 +144,8 @@ pub struct PoolRow {
     pub interface: Option<String>,
     /// Addresses in each of the four lists.
     pub counts: Counts,
+    /// Prefixes in each of the four lists.
+    pub prefix_counts: Counts,
 }
 
 /// `dhcp6ctl pool show`
@@ -134,18 +155,22 @@ pub struct PoolDetail {
     pub link: String,
     /// Addresses in each of the four lists.
     pub counts: Counts,
-    /// The members that were asked for, ascending.
+    /// Prefixes in each of the four lists.
+    pub prefix_counts: Counts,
+    /// The addresses that were asked for, ascending.
     pub addresses: Vec<AddressRow>,
+    /// The prefixes that were asked for, ascending.
+    pub prefixes: Vec<PrefixRow>,
 }
 
-/// How many addresses are in each of the four lists.
+/// How many addresses or prefixes are in each of the four lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// Assignable.
     pub idle: Count,
     /// Leased.
     pub used: Count,
-    /// Declined by a client.
+    /// Declined by a client, or taken from one that may still use it.
     pub conflict: Count,
     /// Not assignable.
     pub excluded: Count,
@@ -197,8 +222,19 @@ pub struct AddressRow {
     /// The address.
     pub address: Ipv6Addr,
     /// Its list.
-    pub state: AddressState,
+    pub state: ResourceState,
     /// Who has it, declined it, or is to have it.
+    pub duid: Option<String>,
+}
+
+/// A prefix in [`PoolDetail`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PrefixRow {
+    /// The prefix.
+    pub prefix: Text<Prefix>,
+    /// Its list.
+    pub state: ResourceState,
+    /// Who has it, had it, or is to have it.
     pub duid: Option<String>,
 }
 
@@ -211,23 +247,56 @@ pub struct LeaseRow {
     pub duid: String,
     /// Its IA.
     pub iaid: u32,
-    /// `na`
+    /// `na` or `pd`
     pub kind: String,
-    /// The address.
-    pub address: Ipv6Addr,
+    /// The address of an IA_NA.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<Ipv6Addr>,
+    /// The prefix of an IA_PD.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<Text<Prefix>>,
     /// What either plane has promised last, RFC 3339 in UTC, or `never`.
     pub preferred_until: String,
     /// What either plane has promised last, RFC 3339 in UTC, or `never`.
     pub valid_until: String,
-    /// `bound`, or `remembered` where the client has the address no more.
+    /// `bound`, or `remembered` where the client has it no more.
     pub state: String,
+}
+
+/// `dhcp6ctl lease release`
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Released {
+    /// What may be assigned again.
+    pub released: Text<Resource>,
 }
 
 /// `dhcp6ctl conflict clear`
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Cleared {
-    /// The address that may be assigned again.
-    pub cleared: Ipv6Addr,
+    /// What may be assigned again.
+    pub cleared: Text<Resource>,
+}
+
+/// A value that is text in JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Text<T>(pub T);
+
+impl<T: Display> Display for Text<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl<T: Display> Serialize for Text<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+impl<'de, T: FromStr<Err: Display>> Deserialize<'de> for Text<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map(Self).map_err(D::Error::custom)
+    }
 }
 
 /// The daemon's part of `dhcp6ctl stats`.

@@ -173,7 +173,8 @@ impl Daemon {
                     Ok(Some(datagram)) => {
                         let Datagram { path, payload } = datagram;
                         self.stats.received(Engine::message_type(payload));
-                        let arrival = Arrival { link: *link, multicast: path.destination.is_multicast() };
+                        let arrival =
+                            Arrival { link: *link, mac: None, multicast: path.destination.is_multicast() };
                         match self.engine.handle(now, arrival, payload) {
                             Ok(answer) => answers.push((index, path, answer)),
                             Err(reason) => self.stats.dropped(reason),
@@ -266,7 +267,7 @@ fn warn_of_small_neighbor_table(engine: &Engine) {
     let clients = engine
         .links()
         .filter(|link| link.interface.is_some())
-        .map(|link| link.counts.idle.saturating_add(link.counts.used.into()))
+        .map(|link| link.addresses.idle.saturating_add(link.addresses.used.into()))
         .fold(0, u128::saturating_add);
     if clients > u128::from(limit) {
         warn!(

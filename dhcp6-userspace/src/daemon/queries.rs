@@ -3,10 +3,12 @@
 use super::{Daemon, kernel::Kernel};
 use crate::{
     control::{
-        AddressRow, Cleared, FastPathStatus, LeaseRow, LinkStatus, PoolDetail, PoolRow, Query, Response,
-        Status,
+        AddressRow, Cleared, FastPathStatus, LeaseRow, LinkStatus, PoolDetail, PoolRow, PrefixRow, Query,
+        Released, Response, Status, Text,
     },
+    engine::{LeaseView, ResourceView},
     lease::LeaseState,
+    pool::{IaKind, Resource},
     time::Time,
 };
 
@@ -18,22 +20,9 @@ impl Daemon {
             Query::PoolList => serde_json::to_value(self.pools()),
             Query::PoolShow { link, state, limit } => {
                 let Some(index) = self.link_index(link) else { return no_such_link(link) };
-                let rows = self.engine.addresses(index, *state, *limit);
-                let counts = self.engine.links().nth(index as usize).map(|link| link.counts.into());
-                serde_json::to_value(counts.map(|counts| {
-                    PoolDetail {
-                        link: link.clone(),
-                        counts,
-                        addresses: rows
-                            .into_iter()
-                            .map(|row| AddressRow {
-                                address: row.address,
-                                state: row.state,
-                                duid: row.duid.map(|duid| duid.to_string()),
-                            })
-                            .collect(),
-                    }
-                }))
+                serde_json::to_value(
+                    self.pool(link, index, |kind| self.engine.resources(index, kind, *state, *limit)),
+                )
             }
             Query::LeaseList { link, duid } => {
                 if let Some(link) = link.as_ref().filter(|link| self.link_index(link).is_none()) {
@@ -41,15 +30,32 @@ impl Daemon {
                 }
                 serde_json::to_value(self.leases(link.as_deref(), duid.as_deref()))
             }
-            Query::ConflictClear { address } => {
-                if !self.engine.clear_conflict(*address) {
-                    return Response::Refused(format!("{address} is in no conflict"));
+            Query::LeaseShow { resource: Text(resource) } => {
+                let found = { self.engine.leases().into_iter() }.find(|lease| lease.resource == *resource);
+                let Some(lease) = found else {
+                    return Response::Refused(format!("there is no lease of {resource}"));
+                };
+                serde_json::to_value(self.lease_row(&lease))
+            }
+            Query::LeaseRelease { resource: Text(resource) } => {
+                if !self.engine.release_lease(*resource) {
+                    return Response::Refused(format!("there is no running lease of {resource}"));
+                }
+                if !self.finish_round(Vec::new()) {
+                    let reason = "the store cannot forget the lease yet; it will be back after a restart";
+                    return Response::Refused(format!("{resource} is released, but {reason}"));
+                }
+                serde_json::to_value(Released { released: Text(*resource) })
+            }
+            Query::ConflictClear { resource: Text(resource) } => {
+                if !self.engine.clear_conflict(*resource) {
+                    return Response::Refused(format!("{resource} is in no conflict"));
                 }
                 if !self.finish_round(Vec::new()) {
                     let reason = "the store cannot forget the conflict yet; it will be back after a restart";
-                    return Response::Refused(format!("{address} is cleared, but {reason}"));
+                    return Response::Refused(format!("{resource} is cleared, but {reason}"));
                 }
-                serde_json::to_value(Cleared { cleared: *address })
+                serde_json::to_value(Cleared { cleared: Text(*resource) })
             }
             Query::Stats => serde_json::to_value(
                 self.stats
@@ -95,44 +101,78 @@ impl Daemon {
             .map(|link| PoolRow {
                 link: link.name.to_owned(),
                 interface: link.interface.map(str::to_owned),
-                counts: link.counts.into(),
+                counts: link.addresses.into(),
+                prefix_counts: link.prefixes.into(),
             })
             .collect()
     }
 
-    /// The leases. Of those that the kernel has granted since the daemon did, the kernel's promise is shown.
+    /// A link's pools with the members that `members` lists of each kind; `None` where there is no such link.
+    fn pool(
+        &self,
+        link: &str,
+        index: u32,
+        members: impl Fn(IaKind) -> Vec<ResourceView>,
+    ) -> Option<PoolDetail> {
+        let counts = self.engine.links().nth(index as usize)?;
+        let mut detail = PoolDetail {
+            link: link.to_owned(),
+            counts: counts.addresses.into(),
+            prefix_counts: counts.prefixes.into(),
+            addresses: Vec::new(),
+            prefixes: Vec::new(),
+        };
+        for ResourceView { resource, state, duid } in IaKind::ALL.into_iter().flat_map(members) {
+            let duid = duid.map(|duid| duid.to_string());
+            match resource {
+                Resource::Address(address) => detail.addresses.push(AddressRow { address, state, duid }),
+                Resource::Prefix(prefix) => {
+                    detail.prefixes.push(PrefixRow { prefix: Text(prefix), state, duid });
+                }
+            }
+        }
+        Some(detail)
+    }
+
     fn leases(&self, link: Option<&str>, duid: Option<&str>) -> Vec<LeaseRow> {
-        self.engine
-            .leases()
-            .into_iter()
+        let leases = self.engine.leases();
+        { leases.iter() }
             .filter(|lease| link.is_none_or(|link| lease.link == link))
             .filter(|lease| duid.is_none_or(|duid| lease.duid.to_string() == duid))
-            .map(|lease| {
-                let index = self.link_index(lease.link).unwrap_or_default();
-                let lifetimes = self.config.links[index as usize].lifetimes;
-                let granted = self
-                    .kernel
-                    .as_ref()
-                    .filter(|_| lease.state == LeaseState::Bound)
-                    .and_then(|kernel| kernel.last_grant(index, &lease.duid, lease.address.octets()));
-                let until = |promised: Time, lifetime| {
-                    granted.map_or(promised, |granted| promised.max(granted.after_lifetime(lifetime)))
-                };
-                LeaseRow {
-                    link: lease.link.to_owned(),
-                    duid: lease.duid.to_string(),
-                    iaid: lease.iaid,
-                    kind: "na".to_owned(),
-                    address: lease.address,
-                    preferred_until: until(lease.preferred_until, lifetimes.preferred).to_string(),
-                    valid_until: until(lease.valid_until, lifetimes.valid).to_string(),
-                    state: match lease.state {
-                        LeaseState::Bound => "bound".to_owned(),
-                        LeaseState::Remembered => "remembered".to_owned(),
-                    },
-                }
-            })
+            .map(|lease| self.lease_row(lease))
             .collect()
+    }
+
+    /// A lease. Of an address that the kernel has granted since the daemon did, the kernel's promise is shown.
+    fn lease_row(&self, lease: &LeaseView<'_>) -> LeaseRow {
+        let index = self.link_index(lease.link).unwrap_or_default();
+        let lifetimes = self.config.links[index as usize].lifetimes;
+        let (address, prefix) = match lease.resource {
+            Resource::Address(address) => (Some(address), None),
+            Resource::Prefix(prefix) => (None, Some(Text(prefix))),
+        };
+        let granted = self
+            .kernel
+            .as_ref()
+            .filter(|_| lease.state == LeaseState::Bound)
+            .and_then(|kernel| kernel.last_grant(index, &lease.duid, address?.octets()));
+        let until = |promised: Time, lifetime| {
+            granted.map_or(promised, |granted| promised.max(granted.after_lifetime(lifetime)))
+        };
+        LeaseRow {
+            link: lease.link.to_owned(),
+            duid: lease.duid.to_string(),
+            iaid: lease.iaid,
+            kind: lease.resource.kind().name().to_owned(),
+            address,
+            prefix,
+            preferred_until: until(lease.preferred_until, lifetimes.preferred).to_string(),
+            valid_until: until(lease.valid_until, lifetimes.valid).to_string(),
+            state: match lease.state {
+                LeaseState::Bound => "bound".to_owned(),
+                LeaseState::Remembered => "remembered".to_owned(),
+            },
+        }
     }
 
     fn link_index(&self, name: &str) -> Option<u32> {

@@ -1,18 +1,21 @@
-//! Who gets which address, for how long, and what of it storage has to know.
+//! Who gets which address or prefix, for how long, and what of it storage has to know.
 
-use std::{net::Ipv6Addr, sync::Arc};
+use std::sync::Arc;
 
 use super::{
     Engine, KernelBinding,
+    link::Host,
+    message::Ia,
     table::{Binding, Client},
 };
 use crate::{
-    lease::{Change, Conflict, Contents, Lease, LeaseState},
-    pool::Hold,
+    config::ReservationConfig,
+    lease::{Change, Conflict, ConflictCause, Contents, Lease, LeaseState},
+    pool::{Hold, IaKind, Resource},
     time::Time,
 };
 
-/// What an address is chosen for.
+/// What a resource is chosen for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
     /// An Advertise. Takes nothing that was offered to somebody else, unless nothing else is left.
@@ -22,103 +25,125 @@ pub(super) enum Purpose {
 }
 
 impl Engine {
-    /// Chooses the address of a client: its reservation; the address that it has; a free one that it asks for;
-    /// the one offered to it; the one it had; the next free one; the one whose offer is the oldest.
+    /// Chooses the address or prefix of an IA: its reservation; what it has; a free one that the client asks for;
+    /// the one offered to it; the one it had; the next free one, of prefixes one of the length that the client asks
+    /// for before others; the one whose offer is the oldest.
     pub(super) fn choose(
         &mut self,
+        host: &Host,
         client: &Client,
-        hints: &[Ipv6Addr],
+        ia: &Ia,
         purpose: Purpose,
-    ) -> Option<Ipv6Addr> {
+    ) -> Option<Resource> {
         let link = &self.links[client.link as usize];
         let bound = self.table.bound(client);
-        let offered = self.offers.address_of(client);
-        let unclaimed = |address: Ipv6Addr| match link.hold_of(address) {
-            None => true,
-            Some(Hold::Offer) => purpose == Purpose::Lease || offered == Some(address),
+        let offered = self.offers.resource_of(client);
+        let unclaimed = |resource: Resource| match link.hold_of(resource) {
+            Some(Hold::Offer) => purpose == Purpose::Lease || offered == Some(resource),
             Some(Hold::Lease | Hold::Conflict) => false,
+            None => self.obstacles.in_the_way(resource.range()).is_none(),
         };
-        if let Some(address) = link.reservation(client)
-            && (bound == Some(address) || unclaimed(address))
+        let reserved = link.reserved_for(host, client.kind, client.iaid);
+        if let Some(resource) = reserved
+            && (bound == Some(resource) || unclaimed(resource))
         {
-            return Some(address);
+            return Some(resource);
         }
-        if let Some(address) = bound.filter(|address| link.may_have(client, *address)) {
-            return Some(address);
+        if let Some(resource) = bound.filter(|resource| link.may_have(reserved, *resource)) {
+            return Some(resource);
         }
-        let remembered = self.table.address_of(client).filter(|_| bound.is_none());
-        let wanted = hints.iter().copied().chain(offered).chain(remembered);
-        let available = |address: &Ipv6Addr| link.may_have(client, *address) && unclaimed(*address);
-        if let Some(address) = { wanted }.find(available) {
-            return Some(address);
+        let remembered = self.table.resource_of(client).filter(|_| bound.is_none());
+        let wanted = ia.named.iter().copied().chain(offered).chain(remembered);
+        let available = |resource: &Resource| link.may_have(reserved, *resource) && unclaimed(*resource);
+        if let Some(resource) = { wanted }.find(available) {
+            return Some(resource);
         }
-        let link = &mut self.links[client.link as usize];
-        if let Some(address) = link.next_free(&mut self.rng) {
-            return Some(address);
+        let Self { links, obstacles, offers, rng, .. } = self;
+        let link = &mut links[client.link as usize];
+        let in_the_way = |range| obstacles.in_the_way(range);
+        if let Some(resource) = link.next_free(client.kind, ia.length, rng, in_the_way) {
+            return Some(resource);
         }
         // Not what one message has just offered to another IA of the client, and not what is reserved.
-        let address = self.offers.take_oldest(client.link, |other, address| {
-            (purpose == Purpose::Lease || other.duid != client.duid) && link.may_have(client, address)
+        let resource = offers.take_oldest(client.link, |other, resource| {
+            other.kind == client.kind
+                && (purpose == Purpose::Lease || other.duid != client.duid)
+                && link.may_have(reserved, resource)
         })?;
-        link.free(address, Hold::Offer);
-        Some(address)
+        self.free(client.link, resource, Hold::Offer);
+        Some(resource)
     }
 
-    /// Offers a chosen address.
-    pub(super) fn offer(&mut self, now: Time, client: &Client, address: Ipv6Addr) {
-        if self.table.bound(client) == Some(address) {
+    /// Holds a resource that nobody holds. One that no pool and no reservation of the link knows is kept from all
+    /// links.
+    fn hold(&mut self, link: u32, resource: Resource, hold: Hold) {
+        if !self.links[link as usize].hold(resource, hold) {
+            self.obstacles.insert(resource);
+        }
+    }
+
+    /// Ends a hold.
+    fn free(&mut self, link: u32, resource: Resource, hold: Hold) {
+        if !self.links[link as usize].free(resource, hold) {
+            self.obstacles.remove(resource);
+        }
+    }
+
+    /// Offers what was chosen.
+    pub(super) fn offer(&mut self, now: Time, client: &Client, resource: Resource) {
+        if self.table.bound(client) == Some(resource) {
             return;
         }
-        let client = self.end_offers(client, address);
+        let client = self.end_offers(client, resource);
         if self.offers.is_full()
             && let Some(oldest) = self.offers.take_oldest(client.link, |_, _| true)
         {
-            self.links[client.link as usize].free(oldest, Hold::Offer);
+            self.free(client.link, oldest, Hold::Offer);
         }
-        self.links[client.link as usize].hold(address, Hold::Offer);
-        self.offers.insert(now, client, address);
+        self.hold(client.link, resource, Hold::Offer);
+        self.offers.insert(now, client, resource);
     }
 
     /// Takes back what was offered to a client.
     pub(super) fn withdraw_offer(&mut self, client: &Client) {
-        if let Some(address) = self.offers.address_of(client) {
-            self.offers.remove(address);
-            self.links[client.link as usize].free(address, Hold::Offer);
+        if let Some(resource) = self.offers.resource_of(client) {
+            self.offers.remove(resource);
+            self.free(client.link, resource, Hold::Offer);
         }
     }
 
-    /// Ends the offers of this client, and the offer of this address.
-    fn end_offers(&mut self, client: &Client, address: Ipv6Addr) -> Arc<Client> {
+    /// Ends the offers of this client, and the offer of this resource.
+    fn end_offers(&mut self, client: &Client, resource: Resource) -> Arc<Client> {
         self.withdraw_offer(client);
-        if self.offers.remove(address).is_some() {
-            self.links[client.link as usize].free(address, Hold::Offer);
+        if self.offers.remove(resource).is_some() {
+            self.free(client.link, resource, Hold::Offer);
         }
         Arc::new(client.clone())
     }
 
-    /// Leases a chosen address to a client, or extends its lease. Returns whether the promise has to wait for
-    /// the commit.
-    pub(super) fn lease(&mut self, now: Time, client: &Client, address: Ipv6Addr) -> bool {
-        if self.table.bound(client) != Some(address) {
-            self.bind(now, client, address);
+    /// Leases what was chosen to a client, or extends its lease. Returns whether the promise has to wait for the
+    /// commit.
+    pub(super) fn lease(&mut self, now: Time, client: &Client, resource: Resource) -> bool {
+        if self.table.bound(client) != Some(resource) {
+            self.bind(now, client, resource);
         }
-        self.extend(now, address)
+        self.extend(now, resource)
     }
 
-    /// Gives a client an address that nobody holds; it has to part with what it had before.
-    fn bind(&mut self, now: Time, client: &Client, address: Ipv6Addr) {
-        let client = self.end_offers(client, address);
+    /// Gives a client a resource that nobody holds; it has to part with what it had before.
+    fn bind(&mut self, now: Time, client: &Client, resource: Resource) {
+        let client = self.end_offers(client, resource);
         if let Some((old, binding)) = self.table.of(&client) {
             if binding.state == LeaseState::Bound {
                 self.part_with(old);
-            } else if old != address {
+            } else if old != resource {
                 self.table.remove(old);
                 self.batch.changes.push(Change::RemoveLease(old));
             }
         }
-        self.links[client.link as usize].hold(address, Hold::Lease);
+        self.hold(client.link, resource, Hold::Lease);
         self.table.insert(
-            address,
+            resource,
             Binding {
                 client,
                 state: LeaseState::Bound,
@@ -130,36 +155,36 @@ impl Engine {
         );
     }
 
-    /// Promises the link's lifetimes from now on for a bound address.
+    /// Promises the link's lifetimes from now on for a bound resource.
     ///
     /// Storage is written ahead by the horizon, and again once half of that is used up: a promise that it covers
     /// already does not wait for the disk.
-    fn extend(&mut self, now: Time, address: Ipv6Addr) -> bool {
-        let Some(binding) = self.table.get(address) else { return true };
+    fn extend(&mut self, now: Time, resource: Resource) -> bool {
+        let Some(binding) = self.table.get(resource) else { return true };
         let lifetimes = self.links[binding.client.link as usize].config.lifetimes;
         let valid_until = now.after_lifetime(lifetimes.valid);
         let preferred_until = now.after_lifetime(lifetimes.preferred);
         let write = binding.stored_until < valid_until.after(self.horizon / 2);
         let needs_commit = binding.stored_until < valid_until;
         let horizon = self.horizon;
-        self.table.update(address, |binding| {
+        self.table.update(resource, |binding| {
             binding.valid_until = valid_until;
             binding.preferred_until = preferred_until;
             // A longer promise, under an earlier configuration, still stands.
             binding.expires_at = binding.expires_at.max(valid_until.after(horizon));
         });
         if write {
-            self.put(address);
+            self.put(resource);
         }
         needs_commit
     }
 
     /// Has the store write down a binding as it is.
-    fn put(&mut self, address: Ipv6Addr) {
-        let Some(binding) = self.table.get(address) else { return };
+    fn put(&mut self, resource: Resource) {
+        let Some(binding) = self.table.get(resource) else { return };
         let Binding { client, state, preferred_until, valid_until, expires_at, stored_until: _ } = binding;
         self.batch.changes.push(Change::PutLease(Lease {
-            address,
+            resource,
             link: self.links[client.link as usize].config.name.clone(),
             duid: client.duid,
             iaid: client.iaid,
@@ -170,121 +195,162 @@ impl Engine {
         }));
     }
 
-    /// Ends a client's lease at its own wish. The client gets the address back if it comes again in time.
-    pub(super) fn release(&mut self, client: &Client, address: Ipv6Addr) {
-        self.unbind(address);
-        self.put(address);
-        debug_assert_eq!(self.table.address_of(client), Some(address));
+    /// Ends a lease at its client's own wish. The client gets the resource back if it comes again in time.
+    pub(super) fn release(&mut self, resource: Resource) {
+        self.unbind(resource);
+        self.put(resource);
     }
 
-    /// Ends a client's lease on an address that somebody else uses, and takes it out of use.
-    pub(super) fn decline(&mut self, now: Time, client: &Client, address: Ipv6Addr) {
-        let until = now.after(self.links[client.link as usize].config.decline_hold);
-        self.take_out_of_use(address, until);
+    /// Ends a lease at the operator's wish, who has to know that the client does not use it any more; `false` where
+    /// there is none.
+    pub fn release_lease(&mut self, resource: Resource) -> bool {
+        let bound = self.table.get(resource).is_some_and(|binding| binding.state == LeaseState::Bound);
+        if bound {
+            self.release(resource);
+        }
+        bound
     }
 
-    /// Ends a client's lease against its will. The client goes on using the address where the commit fails or
-    /// the answer is lost, so nobody else gets it before all that was promised of it has ended.
-    pub(super) fn part_with(&mut self, address: Ipv6Addr) {
-        if let Some(binding) = self.table.get(address) {
-            self.take_out_of_use(address, binding.expires_at);
+    /// Ends a client's lease on an address that somebody else uses, and takes it out of use. A client, and all
+    /// clients of a link together, can have so many addresses out of use; with one more, the oldest of them comes
+    /// back (RFC 9915, section 18.3.8, leaves it to the server how long it believes a Decline).
+    pub(super) fn decline(&mut self, now: Time, client: &Client, address: Resource) {
+        let config = &self.links[client.link as usize].config;
+        let limit = config.decline_limit as usize;
+        let until = now.after(config.decline_hold);
+        self.take_out_of_use(address, ConflictCause::Declined, until);
+        let by_client = self.conflicts.declined_by(client.link, client.duid);
+        if by_client.len() > limit {
+            self.clear_conflict(by_client[0]);
+        }
+        if self.conflicts.declined(client.link) > self.most_declined(client.link)
+            && let Some(oldest) = self.conflicts.oldest_declined(client.link)
+        {
+            self.clear_conflict(oldest);
         }
     }
 
-    fn take_out_of_use(&mut self, address: Ipv6Addr, until: Time) {
-        self.unbind(address);
-        let Some(Binding { client, .. }) = self.table.remove(address) else { return };
-        let link = &mut self.links[client.link as usize];
-        link.hold(address, Hold::Conflict);
-        let conflict = Conflict { address, link: link.config.name.clone(), duid: client.duid, until };
-        self.batch.changes.push(Change::RemoveLease(address));
-        self.batch.changes.push(Change::PutConflict(conflict.clone()));
-        self.conflicts.push(conflict);
+    /// Half of the addresses that a link can assign, but at least one.
+    fn most_declined(&self, link: u32) -> usize {
+        let counts = self.links[link as usize].counts(IaKind::Na);
+        let assignable = counts.idle.saturating_add(u128::from(counts.used + counts.conflict));
+        usize::try_from(assignable / 2).unwrap_or(usize::MAX).max(1)
     }
 
-    /// Frees a bound address and has the kernel forget it. The client is remembered.
-    fn unbind(&mut self, address: Ipv6Addr) {
-        let Some(binding) = self.table.get(address) else { return };
+    /// Ends a client's lease against its will. The client goes on using the resource where the commit fails or
+    /// the answer is lost, so nobody else gets it before all that was promised of it has ended.
+    pub(super) fn part_with(&mut self, resource: Resource) {
+        if let Some(binding) = self.table.get(resource) {
+            self.take_out_of_use(resource, ConflictCause::Withdrawn, binding.expires_at);
+        }
+    }
+
+    fn take_out_of_use(&mut self, resource: Resource, cause: ConflictCause, until: Time) {
+        self.unbind(resource);
+        let Some(Binding { client, .. }) = self.table.remove(resource) else { return };
+        self.hold(client.link, resource, Hold::Conflict);
+        let link = self.links[client.link as usize].config.name.clone();
+        let conflict = Conflict { resource, link, duid: client.duid, cause, until };
+        self.batch.changes.push(Change::RemoveLease(resource));
+        self.batch.changes.push(Change::PutConflict(conflict.clone()));
+        self.conflicts.insert(client.link, conflict);
+    }
+
+    /// Frees a bound resource and has the kernel forget it. The client is remembered.
+    fn unbind(&mut self, resource: Resource) {
+        let Some(binding) = self.table.get(resource) else { return };
         let client = Arc::clone(&binding.client);
-        self.links[client.link as usize].free(address, Hold::Lease);
-        self.batch.forget.push((client.link, client.duid));
-        self.table.update(address, |binding| binding.state = LeaseState::Remembered);
+        self.free(client.link, resource, Hold::Lease);
+        // Prefixes are not the kernel's.
+        if client.kind == IaKind::Na {
+            self.batch.forget.push((client.link, client.duid));
+        }
+        self.table.update(resource, |binding| binding.state = LeaseState::Remembered);
     }
 
     /// Frees what has run out: leases, offers and conflicts. Leases that end cost no write, since their row in
     /// the store says when they end.
     pub fn expire(&mut self, now: Time) {
-        while let Some(address) = self.table.next_expired(now) {
-            self.unbind(address);
+        while let Some(resource) = self.table.next_expired(now) {
+            self.unbind(resource);
         }
-        while let Some((client, address)) = self.offers.take_expired(now) {
-            self.links[client.link as usize].free(address, Hold::Offer);
+        while let Some((client, resource)) = self.offers.take_expired(now) {
+            self.free(client.link, resource, Hold::Offer);
         }
-        let ended: Vec<_> = self.conflicts.extract_if(.., |conflict| conflict.until <= now).collect();
-        for conflict in ended {
-            self.end_conflict(&conflict);
+        while let Some(resource) = self.conflicts.next_ended(now) {
+            self.clear_conflict(resource);
         }
+        self.obstacles.expire(now);
     }
 
-    /// Makes an address in conflict assignable at once; `false` where it is in no conflict. Whether somebody still
+    /// Makes what is in conflict assignable at once; `false` where it is in no conflict. Whether somebody still
     /// uses it is for the operator to know.
-    pub fn clear_conflict(&mut self, address: Ipv6Addr) -> bool {
-        let Some(index) = self.conflicts.iter().position(|conflict| conflict.address == address) else {
-            return false;
-        };
-        let conflict = self.conflicts.swap_remove(index);
-        self.end_conflict(&conflict);
+    pub fn clear_conflict(&mut self, resource: Resource) -> bool {
+        let Some(link) = self.conflicts.remove(resource) else { return false };
+        self.free(link, resource, Hold::Conflict);
+        self.batch.changes.push(Change::RemoveConflict(resource));
         true
-    }
-
-    fn end_conflict(&mut self, conflict: &Conflict) {
-        if let Some(link) = self.links.iter_mut().find(|link| link.config.name == conflict.link) {
-            link.free(conflict.address, Hold::Conflict);
-        }
-        self.batch.changes.push(Change::RemoveConflict(conflict.address));
     }
 
     /// Fills the state from the store.
     pub(super) fn take_up(&mut self, contents: Contents, now: Time) {
         let Contents { mut leases, conflicts } = contents;
-        let index_of =
-            |name: &str, links: &[super::Link]| links.iter().position(|link| link.config.name == name);
-        // A client may have several rows, of which the one that it still holds counts, then the latest.
+        // An IA may have several rows, of which the one that it still holds counts, then the latest.
         leases.sort_by_key(|lease| {
             (lease.state == LeaseState::Bound && lease.expires_at > now, lease.expires_at)
         });
         for lease in leases.into_iter().rev() {
-            let Some(link) = index_of(&lease.link, &self.links) else { continue };
-            let Lease { address, link: _, duid, iaid, state, preferred_until, valid_until, expires_at } =
-                lease;
-            let client = Arc::new(Client { link: link as u32, duid, iaid });
-            if self.table.address_of(&client).is_some() {
+            let Lease { resource, link, duid, iaid, state, preferred_until, valid_until, expires_at } = lease;
+            let state = if expires_at <= now { LeaseState::Remembered } else { state };
+            let Some(link) = index_of(&self.links, &link) else {
+                if state == LeaseState::Bound {
+                    self.obstacles.insert_until(resource, expires_at);
+                }
+                continue;
+            };
+            let client = Arc::new(Client { link, duid, kind: resource.kind(), iaid });
+            if self.table.resource_of(&client).is_some() {
+                if state == LeaseState::Bound {
+                    self.obstacles.insert_until(resource, expires_at);
+                }
                 continue;
             }
-            let state = if expires_at <= now { LeaseState::Remembered } else { state };
             if state == LeaseState::Bound {
-                self.links[link].hold(address, Hold::Lease);
+                self.hold(link, resource, Hold::Lease);
             }
             self.table.insert(
-                address,
+                resource,
                 Binding { client, state, preferred_until, valid_until, expires_at, stored_until: expires_at },
             );
         }
         for conflict in conflicts {
-            if let Some(link) = index_of(&conflict.link, &self.links) {
-                self.links[link].hold(conflict.address, Hold::Conflict);
-                self.conflicts.push(conflict);
+            if conflict.until <= now {
+                // Somebody else may have had it since then, under another configuration.
+                self.batch.changes.push(Change::RemoveConflict(conflict.resource));
+            } else if let Some(link) = index_of(&self.links, &conflict.link) {
+                self.hold(link, conflict.resource, Hold::Conflict);
+                self.conflicts.insert(link, conflict);
+            } else {
+                self.obstacles.insert_until(conflict.resource, conflict.until);
             }
         }
     }
 
-    /// What the kernel may serve of an address: a bound one that the engine, too, would give this client, up to
-    /// what storage covers.
-    pub(super) fn kernel_binding(&self, address: Ipv6Addr) -> Option<KernelBinding> {
-        let binding = self.table.get(address).filter(|binding| binding.state == LeaseState::Bound)?;
+    /// What the kernel may serve of a resource: a bound address that the engine, too, would give this client with
+    /// the options of its link, up to what storage covers.
+    pub(super) fn kernel_binding(&self, resource: Resource) -> Option<KernelBinding> {
+        let address = resource.address()?;
+        let binding = self.table.get(resource).filter(|binding| binding.state == LeaseState::Bound)?;
         let client = &binding.client;
         let link = &self.links[client.link as usize];
-        if !link.may_have(client, address) || link.reservation(client).is_some_and(|own| own != address) {
+        let host = Host::of(client);
+        // The kernel does not look at the MAC address, which counts only where the DUID has no reservation.
+        let is_sure = match link.reservation(&host, Some(client.iaid)) {
+            Some(ReservationConfig { address: Some(own), .. }) => *own == address,
+            Some(_) => link.may_have(None, resource),
+            None => link.may_have(None, resource) && !link.knows_macs,
+        };
+        if !is_sure || link.has_own_options(&host, client.iaid, resource) {
             return None;
         }
         Some(KernelBinding {
@@ -295,4 +361,9 @@ impl Engine {
             serve_until: binding.stored_until.before_lifetime(link.config.lifetimes.valid),
         })
     }
+}
+
+/// The index of the link with this name.
+fn index_of(links: &[super::link::Link], name: &str) -> Option<u32> {
+    links.iter().position(|link| link.config.name == name).map(|index| index as u32)
 }

@@ -1,37 +1,56 @@
 //! One handler for each type of message: RFC 9915, section 18.3.
 
-use std::{collections::BTreeSet, net::Ipv6Addr};
+use std::collections::BTreeSet;
 
 use dhcp6_common::wire::{Duid, MessageType, OptionCode, StatusCode};
 
 use super::{
     Answer, AnswerPort, Arrival, DropReason, Engine,
     bindings::Purpose,
-    message::{self, Body, ClientMessage, IaNa},
+    link::Host,
+    message::{self, Body, ClientMessage, Ia},
     relay::Envelope,
     reply::{IaContent, ReplyWriter, goes_with_leases},
     table::Client,
 };
-use crate::time::Time;
+use crate::{
+    config::ClientKey,
+    pool::{IaKind, Resource},
+    time::Time,
+};
 
-const NO_ADDRESS: (StatusCode, &str) = (StatusCode::NoAddrsAvail, "no address is available on this link");
-const NO_PREFIX: &str = "this server delegates no prefixes";
 const NO_BINDING: &str = "this server has no such binding";
+
+/// Who asks, and what besides its own message bears on the answer.
+struct Asker<'a> {
+    link: u32,
+    duid: Option<Duid>,
+    host: Host,
+    /// Options for the client from relay agents (RFC 6422), those that the server passes on.
+    supplied: Vec<(OptionCode, &'a [u8])>,
+}
 
 /// An answer's beginning, with what remains the same for all its IAs.
 struct Draft {
     kind: MessageType,
     writer: ReplyWriter,
     needs_commit: bool,
+    /// What the client gets by it.
+    granted: Vec<Resource>,
 }
 
 impl Draft {
     fn new(kind: MessageType, body: &Body<'_>) -> Self {
-        Self { kind, writer: ReplyWriter::new(kind, body.transaction_id), needs_commit: false }
+        Self {
+            kind,
+            writer: ReplyWriter::new(kind, body.transaction_id),
+            needs_commit: false,
+            granted: Vec::new(),
+        }
     }
 
     fn finish(self, client: Option<&Duid>) -> Answer {
-        let Self { kind, writer, needs_commit } = self;
+        let Self { kind, writer, needs_commit, granted: _ } = self;
         Answer { kind, port: AnswerPort::Client, message: writer.finish(client), needs_commit }
     }
 }
@@ -51,7 +70,12 @@ impl Engine {
             return Err(DropReason::Unicast);
         }
         let link = self.link_of(arrival, &envelope).ok_or(DropReason::UnknownLink)?;
-        let answer = self.answer(now, link, envelope.message)?;
+        let keys = match arrival.mac.filter(|_| !envelope.is_relayed()) {
+            Some(mac) => vec![ClientKey::Mac(mac)],
+            None => envelope.client_keys(),
+        };
+        let supplied = { envelope.supplied() }.filter(|(code, _)| self.passed_on.contains(code)).collect();
+        let answer = self.answer(now, link, keys, supplied, envelope.message)?;
         if !envelope.is_relayed() {
             return Ok(answer);
         }
@@ -66,137 +90,174 @@ impl Engine {
 
     /// The link that a client is on (RFC 9915, section 13.1): that of the receiving interface, or that of the
     /// link-address. Behind layer-two relay agents alone, which have no address and give an Interface-Id
-    /// (RFC 6221, section 5.3.1), it is that of the receiving interface, too.
+    /// (RFC 6221, section 5.3.1), it is the link that the Interface-Id is configured for, else that of the receiving
+    /// interface.
     fn link_of(&self, arrival: Arrival, envelope: &Envelope<'_>) -> Option<u32> {
         if !envelope.is_relayed() {
             return arrival.link;
         }
-        match envelope.link_address() {
-            Some(address) => {
-                let index = self.links.iter().position(|link| link.is_on_link(address))?;
-                Some(index as u32)
-            }
-            None => envelope.interface_id().and(arrival.link),
+        let index = |link: Option<usize>| link.map(|index| index as u32);
+        if let Some(address) = envelope.link_address() {
+            return index(self.links.iter().position(|link| link.is_on_link(address)));
         }
+        let interface_id = envelope.interface_id()?;
+        let configured =
+            |link: &super::link::Link| link.config.interface_ids.iter().any(|id| id == interface_id);
+        index(self.links.iter().position(configured)).or(arrival.link)
     }
 
-    fn answer(&mut self, now: Time, link: u32, message: &[u8]) -> Result<Answer, DropReason> {
+    fn answer(
+        &mut self,
+        now: Time,
+        link: u32,
+        keys: Vec<ClientKey>,
+        supplied: Vec<(OptionCode, &[u8])>,
+        message: &[u8],
+    ) -> Result<Answer, DropReason> {
         let message = message::parse(message, &self.server)?;
+        let duid = message.client();
+        let asker = Asker { link, duid, host: Host::new(duid, keys), supplied };
+        if self.refuses(&asker, &message) {
+            return Err(DropReason::RefusedByPolicy);
+        }
         match message {
-            ClientMessage::Solicit(client, body) => Ok(self.solicit(now, link, client, &body)),
-            ClientMessage::Request(client, body) => Ok(self.request(now, link, client, &body)),
-            ClientMessage::Confirm(client, body) => self.confirm(link, &client, &body),
-            ClientMessage::Renew(client, body) => Ok(self.renew(now, link, client, &body, true)),
-            ClientMessage::Rebind(client, body) => {
+            ClientMessage::Solicit(duid, body) => Ok(self.solicit(now, &asker, duid, &body)),
+            ClientMessage::Request(duid, body) => Ok(self.request(now, &asker, duid, &body)),
+            ClientMessage::Confirm(_, body) => self.confirm(&asker, &body),
+            ClientMessage::Renew(duid, body) => Ok(self.renew(now, &asker, duid, &body, true)),
+            ClientMessage::Rebind(duid, body) => {
                 // Section 18.3.5: a server binds a client it does not know only where it does so on a Solicit.
                 let bind = self.links[link as usize].config.rapid_commit;
-                Ok(self.renew(now, link, client, &body, bind))
+                Ok(self.renew(now, &asker, duid, &body, bind))
             }
-            ClientMessage::Release(client, body) => {
-                Ok(self.give_back(link, client, &body, |engine, client, address| {
-                    engine.release(client, address);
-                }))
+            ClientMessage::Release(duid, body) => {
+                Ok(self.give_back(&asker, duid, &body, |engine, _, resource| engine.release(resource)))
             }
-            ClientMessage::Decline(client, body) => {
-                Ok(self.give_back(link, client, &body, |engine, client, address| {
-                    engine.decline(now, client, address);
+            ClientMessage::Decline(duid, body) => {
+                Ok(self.give_back(&asker, duid, &body, |engine, client, resource| {
+                    // Only addresses can be declined.
+                    if client.kind == IaKind::Na {
+                        engine.decline(now, client, resource);
+                    }
                 }))
             }
             ClientMessage::ForOtherServer(duid, body) => {
-                for ia in &body.ia_na {
-                    self.withdraw_offer(&Client { link, duid, iaid: ia.iaid });
+                for ia in &body.ias {
+                    self.withdraw_offer(&client_of(link, duid, ia));
                 }
                 Err(DropReason::OtherServer)
             }
-            ClientMessage::InformationRequest(client, body) => Ok(self.inform(link, client.as_ref(), &body)),
+            ClientMessage::InformationRequest(_, body) => Ok(self.inform(&asker, &body)),
+        }
+    }
+
+    /// Whether the configuration wants a client left alone (section 18.3.1). One that has something from this server
+    /// is told what becomes of it.
+    fn refuses(&self, asker: &Asker<'_>, message: &ClientMessage<'_>) -> bool {
+        if !self.links[asker.link as usize].refuses(&asker.host) {
+            return false;
+        }
+        match message {
+            ClientMessage::Solicit(..)
+            | ClientMessage::Request(..)
+            | ClientMessage::Confirm(..)
+            | ClientMessage::InformationRequest(..) => true,
+            ClientMessage::Renew(duid, body) | ClientMessage::Rebind(duid, body) => {
+                { body.ias.iter() }.all(|ia| self.table.bound(&client_of(asker.link, *duid, ia)).is_none())
+            }
+            ClientMessage::Release(..) | ClientMessage::Decline(..) | ClientMessage::ForOtherServer(..) => {
+                false
+            }
         }
     }
 
     /// Sections 18.3.1 and 18.3.9.
-    fn solicit(&mut self, now: Time, link: u32, duid: Duid, body: &Body<'_>) -> Answer {
-        let commit = body.rapid_commit && self.links[link as usize].config.rapid_commit;
+    fn solicit(&mut self, now: Time, asker: &Asker<'_>, duid: Duid, body: &Body<'_>) -> Answer {
+        let commit = body.rapid_commit && self.links[asker.link as usize].config.rapid_commit;
         let mut draft = Draft::new(if commit { MessageType::Reply } else { MessageType::Advertise }, body);
-        for ia in &body.ia_na {
-            let client = Client { link, duid, iaid: ia.iaid };
+        for ia in &body.ias {
+            let client = client_of(asker.link, duid, ia);
             if commit {
-                self.lease_ia(now, &client, ia, &mut draft);
+                self.lease_ia(now, asker, &client, ia, body, &mut draft);
             } else {
-                let chosen = self.choose(&client, &ia.addresses, Purpose::Offer);
-                if let Some(address) = chosen {
-                    self.offer(now, &client, address);
+                let chosen = self.choose(&asker.host, &client, ia, Purpose::Offer);
+                if let Some(resource) = chosen {
+                    self.offer(now, &client, resource);
                 }
-                self.write_ia(&client, chosen, &[], &mut draft);
+                self.write_ia(&client, chosen, &[], body, &mut draft);
             }
         }
-        refuse_prefixes(body, &mut draft, StatusCode::NoPrefixAvail, NO_PREFIX);
         self.write_server(&mut draft);
         if commit {
             draft.writer.option(OptionCode::RAPID_COMMIT, &[]);
         } else if self.preference != 0 {
             draft.writer.option(OptionCode::PREFERENCE, &[self.preference]);
         }
-        self.write_requested(link, body, &mut draft);
+        self.write_options(asker, body, &mut draft, goes_with_leases);
         draft.finish(Some(&duid))
     }
 
     /// Section 18.3.2.
-    fn request(&mut self, now: Time, link: u32, duid: Duid, body: &Body<'_>) -> Answer {
+    fn request(&mut self, now: Time, asker: &Asker<'_>, duid: Duid, body: &Body<'_>) -> Answer {
         let mut draft = Draft::new(MessageType::Reply, body);
-        for ia in &body.ia_na {
-            let client = Client { link, duid, iaid: ia.iaid };
-            if ia.addresses.iter().all(|address| self.links[link as usize].is_on_link(*address)) {
-                self.lease_ia(now, &client, ia, &mut draft);
+        for ia in &body.ias {
+            let client = client_of(asker.link, duid, ia);
+            let link = &self.links[asker.link as usize];
+            // Of prefixes the RFC says nothing like that: the client gets another one.
+            if ia.named.iter().filter_map(Resource::address).all(|address| link.is_on_link(address)) {
+                self.lease_ia(now, asker, &client, ia, body, &mut draft);
             } else {
                 let text = "an address is not appropriate to this link";
-                draft.writer.empty_ia(OptionCode::IA_NA, ia.iaid, StatusCode::NotOnLink, text);
+                let lifetimes = Some(&link.config.lifetimes);
+                draft.writer.empty_ia(ia.kind, ia.iaid, lifetimes, StatusCode::NotOnLink, text);
             }
         }
-        refuse_prefixes(body, &mut draft, StatusCode::NoPrefixAvail, NO_PREFIX);
         self.write_server(&mut draft);
-        self.write_requested(link, body, &mut draft);
+        self.write_options(asker, body, &mut draft, goes_with_leases);
         draft.finish(Some(&duid))
     }
 
     /// Sections 18.3.4 and 18.3.5. `bind` tells whether an IA without a binding gets one.
-    fn renew(&mut self, now: Time, link: u32, duid: Duid, body: &Body<'_>, bind: bool) -> Answer {
+    fn renew(&mut self, now: Time, asker: &Asker<'_>, duid: Duid, body: &Body<'_>, bind: bool) -> Answer {
         let mut draft = Draft::new(MessageType::Reply, body);
-        for ia in &body.ia_na {
-            let client = Client { link, duid, iaid: ia.iaid };
-            let is_on_link = |address: &Ipv6Addr| self.links[link as usize].is_on_link(*address);
+        for ia in &body.ias {
+            let client = client_of(asker.link, duid, ia);
             let bound = self.table.bound(&client);
+            let named = ia.named.iter().copied();
             if bound.is_some() || bind {
-                let chosen = self.choose(&client, &ia.addresses, Purpose::Lease);
+                let chosen = self.choose(&asker.host, &client, ia, Purpose::Lease);
                 // What the client has and shall not keep ends now.
-                let named = ia.addresses.iter().copied();
-                let withdrawn = each_once(named.chain(bound).filter(|address| Some(*address) != chosen));
-                if let Some(address) = chosen {
-                    draft.needs_commit |= self.lease(now, &client, address);
+                let withdrawn = each_once(named.chain(bound).filter(|resource| Some(*resource) != chosen));
+                if let Some(resource) = chosen {
+                    draft.needs_commit |= self.lease(now, &client, resource);
                 } else if let Some(old) = bound {
                     self.part_with(old);
                     draft.needs_commit = true;
                 }
-                self.write_ia(&client, chosen, &withdrawn, &mut draft);
-            } else if ia.addresses.iter().all(is_on_link) {
-                draft.writer.empty_ia(OptionCode::IA_NA, ia.iaid, StatusCode::NoBinding, NO_BINDING);
+                self.write_ia(&client, chosen, &withdrawn, body, &mut draft);
+                continue;
+            }
+            let link = &self.links[asker.link as usize];
+            let withdrawn = each_once(named.filter(|resource| !link.is_appropriate(*resource)));
+            if withdrawn.is_empty() {
+                let lifetimes = Some(&link.config.lifetimes);
+                draft.writer.empty_ia(ia.kind, ia.iaid, lifetimes, StatusCode::NoBinding, NO_BINDING);
             } else {
-                let named = ia.addresses.iter().copied();
-                let withdrawn = each_once(named.filter(|address| !is_on_link(address)));
-                self.write_ia(&client, None, &withdrawn, &mut draft);
+                self.write_ia(&client, None, &withdrawn, body, &mut draft);
             }
         }
-        refuse_prefixes(body, &mut draft, StatusCode::NoBinding, NO_BINDING);
         self.write_server(&mut draft);
-        self.write_requested(link, body, &mut draft);
+        self.write_options(asker, body, &mut draft, goes_with_leases);
         draft.finish(Some(&duid))
     }
 
     /// Section 18.3.3: only the link is judged, not whether there is a binding.
-    fn confirm(&mut self, link: u32, duid: &Duid, body: &Body<'_>) -> Result<Answer, DropReason> {
-        let mut addresses = body.ia_na.iter().flat_map(|ia| &ia.addresses).peekable();
+    fn confirm(&mut self, asker: &Asker<'_>, body: &Body<'_>) -> Result<Answer, DropReason> {
+        let mut addresses = body.ias.iter().flat_map(|ia| &ia.named).filter_map(Resource::address).peekable();
         if addresses.peek().is_none() {
             return Err(DropReason::NothingToConfirm);
         }
-        let on_link = addresses.all(|address| self.links[link as usize].is_on_link(*address));
+        let on_link = addresses.all(|address| self.links[asker.link as usize].is_on_link(address));
         let mut draft = Draft::new(MessageType::Reply, body);
         self.write_server(&mut draft);
         if on_link {
@@ -204,85 +265,119 @@ impl Engine {
         } else {
             draft.writer.status(StatusCode::NotOnLink, "an address is not on this link");
         }
-        Ok(draft.finish(Some(duid)))
+        Ok(draft.finish(asker.duid.as_ref()))
     }
 
-    /// Sections 18.3.7 and 18.3.8: Release and Decline, which differ in what becomes of the address.
+    /// Sections 18.3.7 and 18.3.8: Release and Decline, which differ in what becomes of the resource.
     fn give_back(
         &mut self,
-        link: u32,
+        asker: &Asker<'_>,
         duid: Duid,
         body: &Body<'_>,
-        end: impl Fn(&mut Self, &Client, Ipv6Addr),
+        end: impl Fn(&mut Self, &Client, Resource),
     ) -> Answer {
         let mut draft = Draft::new(MessageType::Reply, body);
-        for ia in &body.ia_na {
-            let client = Client { link, duid, iaid: ia.iaid };
+        for ia in &body.ias {
+            let client = client_of(asker.link, duid, ia);
             match self.table.bound(&client) {
-                Some(address) if ia.addresses.contains(&address) => {
-                    end(self, &client, address);
+                Some(resource) if ia.named.contains(&resource) => {
+                    end(self, &client, resource);
                     draft.needs_commit = true;
                 }
-                // An address that is not in the IA is ignored, and the client keeps what it has.
+                // What is not in the IA is ignored, and the client keeps what it has.
                 Some(_) => {}
-                None => {
-                    draft.writer.empty_ia(OptionCode::IA_NA, ia.iaid, StatusCode::NoBinding, NO_BINDING);
-                }
+                None => draft.writer.empty_ia(ia.kind, ia.iaid, None, StatusCode::NoBinding, NO_BINDING),
             }
         }
-        refuse_prefixes(body, &mut draft, StatusCode::NoBinding, NO_BINDING);
         self.write_server(&mut draft);
         draft.writer.status(StatusCode::Success, "done");
         draft.finish(Some(&duid))
     }
 
     /// Section 18.3.6.
-    fn inform(&mut self, link: u32, duid: Option<&Duid>, body: &Body<'_>) -> Answer {
+    fn inform(&mut self, asker: &Asker<'_>, body: &Body<'_>) -> Answer {
         let mut draft = Draft::new(MessageType::Reply, body);
         self.write_server(&mut draft);
-        let options = &self.links[link as usize].config.options;
-        draft.writer.requested(options, |code| body.requested.contains(code));
-        draft.finish(duid)
+        self.write_options(asker, body, &mut draft, |_| true);
+        draft.finish(asker.duid.as_ref())
     }
 
-    fn lease_ia(&mut self, now: Time, client: &Client, ia: &IaNa, draft: &mut Draft) {
-        let chosen = self.choose(client, &ia.addresses, Purpose::Lease);
-        if let Some(address) = chosen {
-            draft.needs_commit |= self.lease(now, client, address);
+    fn lease_ia(
+        &mut self,
+        now: Time,
+        asker: &Asker<'_>,
+        client: &Client,
+        ia: &Ia,
+        body: &Body<'_>,
+        draft: &mut Draft,
+    ) {
+        let chosen = self.choose(&asker.host, client, ia, Purpose::Lease);
+        if let Some(resource) = chosen {
+            draft.needs_commit |= self.lease(now, client, resource);
         }
-        self.write_ia(client, chosen, &[], draft);
+        self.write_ia(client, chosen, &[], body, draft);
     }
 
-    fn write_ia(&self, client: &Client, chosen: Option<Ipv6Addr>, withdrawn: &[Ipv6Addr], draft: &mut Draft) {
-        let lifetimes = &self.links[client.link as usize].config.lifetimes;
-        let contents: Vec<_> = chosen
-            .map(IaContent::Lease)
-            .into_iter()
-            .chain(withdrawn.iter().copied().map(IaContent::Withdrawn))
-            .collect();
-        let status = contents.is_empty().then_some(NO_ADDRESS);
-        draft.writer.ia_na(client.iaid, lifetimes, &contents, status);
+    fn write_ia(
+        &self,
+        client: &Client,
+        chosen: Option<Resource>,
+        withdrawn: &[Resource],
+        body: &Body<'_>,
+        draft: &mut Draft,
+    ) {
+        let link = &self.links[client.link as usize];
+        if chosen.is_none() && withdrawn.is_empty() {
+            let (status, text) = match client.kind {
+                IaKind::Na => (StatusCode::NoAddrsAvail, "no address is available on this link"),
+                IaKind::Pd => (StatusCode::NoPrefixAvail, "no prefix is available on this link"),
+            };
+            let lifetimes = Some(&link.config.lifetimes);
+            draft.writer.empty_ia(client.kind, client.iaid, lifetimes, status, text);
+            return;
+        }
+        let asks_for_exclude = body.requested.contains(OptionCode::PD_EXCLUDE);
+        let lease =
+            |resource| IaContent::Lease(resource, link.pd_exclude(resource).filter(|_| asks_for_exclude));
+        let withdrawn = withdrawn.iter().copied().map(IaContent::Withdrawn);
+        let contents: Vec<_> = chosen.map(lease).into_iter().chain(withdrawn).collect();
+        draft.writer.ia(client.kind, client.iaid, &link.config.lifetimes, &contents);
+        draft.granted.extend(chosen);
     }
 
     fn write_server(&self, draft: &mut Draft) {
         draft.writer.option(OptionCode::SERVER_ID, self.server.as_slice());
     }
 
-    fn write_requested(&self, link: u32, body: &Body<'_>, draft: &mut Draft) {
-        let requested = |code| goes_with_leases(code) && body.requested.contains(code);
-        draft.writer.requested(&self.links[link as usize].config.options, requested);
+    /// The configured options that the client requests and that go with such an answer; then what relay agents
+    /// supply and the server does not set itself (RFC 6422, section 6).
+    fn write_options(
+        &self,
+        asker: &Asker<'_>,
+        body: &Body<'_>,
+        draft: &mut Draft,
+        goes: impl Fn(OptionCode) -> bool,
+    ) {
+        let link = &self.links[asker.link as usize];
+        let iaids = body.ias.iter().map(|ia| ia.iaid);
+        let options = link.options(&asker.host, iaids, &draft.granted);
+        let requested = |code| goes(code) && body.requested.contains(code);
+        draft.writer.requested(options.iter().copied(), requested);
+        for (index, (code, value)) in asker.supplied.iter().enumerate() {
+            let is_repeated = asker.supplied[..index].iter().any(|(earlier, _)| earlier == code);
+            if !is_repeated && options.iter().all(|option| option.code != *code) {
+                draft.writer.option(*code, value);
+            }
+        }
     }
 }
 
-/// This server delegates no prefixes, and says so: NoPrefixAvail where they are asked for (RFC 9915, sections
-/// 18.3.2 and 18.3.9), NoBinding where the client believes to have some.
-fn refuse_prefixes(body: &Body<'_>, draft: &mut Draft, status: StatusCode, text: &str) {
-    for iaid in &body.ia_pd {
-        draft.writer.empty_ia(OptionCode::IA_PD, *iaid, status, text);
-    }
+/// The owner of an IA.
+fn client_of(link: u32, duid: Duid, ia: &Ia) -> Client {
+    Client { link, duid, kind: ia.kind, iaid: ia.iaid }
 }
 
-/// Addresses in order, each once however often a client names it.
-fn each_once(addresses: impl Iterator<Item = Ipv6Addr>) -> Vec<Ipv6Addr> {
-    addresses.collect::<BTreeSet<_>>().into_iter().collect()
+/// Resources in order, each once however often a client names it.
+fn each_once(resources: impl Iterator<Item = Resource>) -> Vec<Resource> {
+    resources.collect::<BTreeSet<_>>().into_iter().collect()
 }

@@ -3,7 +3,7 @@
 //! The rules of RFC 9915, section 16, are checked here and nowhere else: what leaves [`parse`] is a message
 //! that the engine has to answer, with the identifiers that its type must carry.
 
-use std::net::Ipv6Addr;
+use std::{collections::HashSet, net::Ipv6Addr};
 
 use dhcp6_common::wire::{
     Duid, IA_ADDRESS_HEADER_LEN, IA_NA_HEADER_LEN, MESSAGE_HEADER_LEN, MalformedOption, MessageType,
@@ -11,6 +11,13 @@ use dhcp6_common::wire::{
 };
 
 use super::DropReason;
+use crate::pool::{IaKind, Prefix, Resource};
+
+/// How many IAs, and addresses and prefixes in them, one message may have. Each takes up to 60 octets of the answer,
+/// which has to fit a datagram.
+const MOST_IAS_AND_RESOURCES: usize = 1000;
+/// Octets of an IA Prefix option's value before its options: lifetimes, length and prefix (RFC 9915, section 21.22).
+const IA_PREFIX_HEADER_LEN: usize = 25;
 
 /// A message that may be answered.
 #[derive(Clone, Debug)]
@@ -29,6 +36,23 @@ pub(super) enum ClientMessage<'a> {
     InformationRequest(Option<Duid>, Body<'a>),
 }
 
+impl ClientMessage<'_> {
+    /// The client, unless it stays anonymous.
+    pub(super) fn client(&self) -> Option<Duid> {
+        match self {
+            Self::Solicit(duid, _)
+            | Self::Request(duid, _)
+            | Self::Confirm(duid, _)
+            | Self::Renew(duid, _)
+            | Self::Rebind(duid, _)
+            | Self::Release(duid, _)
+            | Self::Decline(duid, _)
+            | Self::ForOtherServer(duid, _) => Some(*duid),
+            Self::InformationRequest(duid, _) => *duid,
+        }
+    }
+}
+
 impl From<MalformedOption> for DropReason {
     fn from(_: MalformedOption) -> Self {
         Self::Malformed
@@ -39,19 +63,22 @@ impl From<MalformedOption> for DropReason {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Body<'a> {
     pub(super) transaction_id: [u8; 3],
-    /// The IA_NAs in the order of the message, each IAID once.
-    pub(super) ia_na: Vec<IaNa>,
-    /// The IAIDs of the IA_PDs, each once.
-    pub(super) ia_pd: Vec<u32>,
+    /// The IA_NAs, then the IA_PDs, in the order of the message; of each kind each IAID once.
+    pub(super) ias: Vec<Ia>,
     pub(super) requested: RequestedOptions<'a>,
     pub(super) rapid_commit: bool,
 }
 
-/// An IA_NA of a client. Its T1, T2 and lifetimes are ignored (RFC 9915, sections 21.4 and 21.6).
+/// An identity association of a client. Its T1, T2 and lifetimes are ignored (RFC 9915, sections 21.4, 21.6, 21.21
+/// and 21.22).
 #[derive(Clone, Debug)]
-pub(super) struct IaNa {
+pub(super) struct Ia {
+    pub(super) kind: IaKind,
     pub(super) iaid: u32,
-    pub(super) addresses: Vec<Ipv6Addr>,
+    /// The addresses or prefixes that the client names.
+    pub(super) named: Vec<Resource>,
+    /// The length of the first prefix that the client names, even where it leaves the prefix open (RFC 8168).
+    pub(super) length: Option<u8>,
 }
 
 /// The value of an Option Request option, two octets a code.
@@ -133,7 +160,7 @@ pub(super) fn parse<'a>(message: &'a [u8], server: &Duid) -> Result<ClientMessag
             if named.is_some() && !this_server()? {
                 return Err(DropReason::OtherServer);
             }
-            if !body.ia_na.is_empty() || !body.ia_pd.is_empty() {
+            if !body.ias.is_empty() {
                 return Err(DropReason::IaInInformationRequest);
             }
             ClientMessage::InformationRequest(client, body)
@@ -154,6 +181,8 @@ fn read_options<'a>(
 ) -> Result<Body<'a>, DropReason> {
     let mut body = Body { transaction_id: [header[1], header[2], header[3]], ..Body::default() };
     let mut requested = None;
+    let mut seen = HashSet::new();
+    let mut items = 0;
     for option in OptionWalker::new(options) {
         let option = option?;
         match option.code {
@@ -167,24 +196,23 @@ fn read_options<'a>(
                 [] => body.rapid_commit = true,
                 _ => return Err(DropReason::Malformed),
             },
-            OptionCode::IA_NA => {
-                let ia = read_ia_na(option.value)?;
-                // A second IA_NA with an IAID is answered by the answer to the first.
-                if body.ia_na.iter().all(|other| other.iaid != ia.iaid) {
-                    body.ia_na.push(ia);
+            OptionCode::IA_NA | OptionCode::IA_PD => {
+                let kind = if option.code == OptionCode::IA_NA { IaKind::Na } else { IaKind::Pd };
+                let ia = read_ia(kind, option.value)?;
+                items += 1 + ia.named.len();
+                if items > MOST_IAS_AND_RESOURCES {
+                    return Err(DropReason::TooManyIas);
                 }
-            }
-            OptionCode::IA_PD => {
-                let (iaid, nested) = split_ia(option.value)?;
-                OptionWalker::new(nested).try_for_each(|option| option.map(drop))?;
-                if !body.ia_pd.contains(&iaid) {
-                    body.ia_pd.push(iaid);
+                // A second IA with an IAID is answered by the answer to the first.
+                if seen.insert((kind, ia.iaid)) {
+                    body.ias.push(ia);
                 }
             }
             // IA_TA is ignored since RFC 9915 (section 21.5), as is all that this server gives no meaning.
             _ => {}
         }
     }
+    body.ias.sort_by_key(|ia| ia.kind);
     body.requested = RequestedOptions(requested.unwrap_or_default());
     Ok(body)
 }
@@ -197,22 +225,35 @@ pub(super) fn once<T>(place: &mut Option<T>, value: T) -> Result<(), DropReason>
     }
 }
 
-/// IAID and options of an IA_NA or IA_PD, whose headers have the same form.
-fn split_ia(value: &[u8]) -> Result<(u32, &[u8]), DropReason> {
+fn read_ia(kind: IaKind, value: &[u8]) -> Result<Ia, DropReason> {
+    // The header of an IA_PD has the same form.
     let (header, nested) = value.split_first_chunk::<IA_NA_HEADER_LEN>().ok_or(DropReason::Malformed)?;
-    Ok((u32::from_be_bytes([header[0], header[1], header[2], header[3]]), nested))
-}
-
-fn read_ia_na(value: &[u8]) -> Result<IaNa, DropReason> {
-    let (iaid, nested) = split_ia(value)?;
-    let mut addresses = Vec::new();
+    let iaid = u32::from_be_bytes([header[0], header[1], header[2], header[3]]);
+    let mut ia = Ia { kind, iaid, named: Vec::new(), length: None };
     for option in OptionWalker::new(nested) {
         let option = option?;
-        if option.code == OptionCode::IA_ADDRESS {
-            let header = option.value.first_chunk::<IA_ADDRESS_HEADER_LEN>().ok_or(DropReason::Malformed)?;
-            let address: [u8; 16] = *header.first_chunk().expect("24 octets begin with 16");
-            addresses.push(address.into());
+        match (kind, option.code) {
+            (IaKind::Na, OptionCode::IA_ADDRESS) => {
+                let header =
+                    option.value.first_chunk::<IA_ADDRESS_HEADER_LEN>().ok_or(DropReason::Malformed)?;
+                let address: [u8; 16] = *header.first_chunk().expect("24 octets begin with 16");
+                ia.named.push(Ipv6Addr::from(address).into());
+            }
+            (IaKind::Pd, OptionCode::IA_PREFIX) => {
+                let header =
+                    option.value.first_chunk::<IA_PREFIX_HEADER_LEN>().ok_or(DropReason::Malformed)?;
+                let (length, address): (u8, [u8; 16]) =
+                    (header[8], *header.last_chunk().expect("25 octets end with 16"));
+                let prefix = Prefix::around(address.into(), length).ok_or(DropReason::Malformed)?;
+                if length != 0 && ia.length.is_none() {
+                    ia.length = Some(length);
+                }
+                if !prefix.first().is_unspecified() {
+                    ia.named.push(prefix.into());
+                }
+            }
+            _ => {}
         }
     }
-    Ok(IaNa { iaid, addresses })
+    Ok(ia)
 }

@@ -14,9 +14,11 @@
 //! again, the ends of leases and conflicts, is in the batches that follow until one is committed.
 
 mod bindings;
+mod conflicts;
 mod handlers;
 mod link;
 mod message;
+mod obstacles;
 mod offers;
 mod relay;
 mod reply;
@@ -31,14 +33,16 @@ use std::{net::Ipv6Addr, time::Duration};
 use dhcp6_common::wire::{Duid, MessageType, OptionCode};
 use rand::{SeedableRng as _, rngs::StdRng};
 
-use self::{link::Link, offers::Offers, table::Table, unsaved::Unsaved};
+use self::{
+    conflicts::Conflicts, link::Link, obstacles::Obstacles, offers::Offers, table::Table, unsaved::Unsaved,
+};
 use crate::{
     config::Config,
-    lease::{Change, Conflict, Contents, Lease, LeaseState},
+    lease::{Change, Contents, Lease, LeaseState},
     time::Time,
 };
 
-pub use view::{AddressState, AddressView, LeaseView, LinkView};
+pub use view::{LeaseView, LinkView, ResourceState, ResourceView};
 
 /// The server's protocol state.
 #[derive(Debug)]
@@ -49,7 +53,10 @@ pub struct Engine {
     links: Vec<Link>,
     table: Table,
     offers: Offers,
-    conflicts: Vec<Conflict>,
+    conflicts: Conflicts,
+    obstacles: Obstacles,
+    /// What relay agents may supply for a client.
+    passed_on: Vec<OptionCode>,
     rng: StdRng,
     batch: Batch,
     unsaved: Unsaved,
@@ -61,6 +68,8 @@ pub struct Arrival {
     /// Index, in the order of the configuration, of the link that the receiving interface is attached to; `None`
     /// for an interface that only relay agents are heard on.
     pub link: Option<u32>,
+    /// The link-layer address that the frame came from, where it was looked at.
+    pub mac: Option<[u8; 6]>,
     /// Whether it was sent to a multicast address.
     pub multicast: bool,
 }
@@ -124,6 +133,10 @@ pub enum DropReason {
     IaInInformationRequest,
     /// A Confirm without an address.
     NothingToConfirm,
+    /// More IAs, or addresses and prefixes in them, than an answer could hold.
+    TooManyIas,
+    /// The link serves clients with a reservation only, and this one has none.
+    RefusedByPolicy,
     /// Nothing may be promised while the store does not commit.
     StoreFailed,
     /// The answer could not be sent.
@@ -132,7 +145,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// Every reason.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::TooShort,
         Self::UnknownType,
         Self::Malformed,
@@ -149,6 +162,8 @@ impl DropReason {
         Self::OtherServer,
         Self::IaInInformationRequest,
         Self::NothingToConfirm,
+        Self::TooManyIas,
+        Self::RefusedByPolicy,
         Self::StoreFailed,
         Self::SendFailed,
     ];
@@ -172,6 +187,8 @@ impl DropReason {
             Self::OtherServer => "other_server",
             Self::IaInInformationRequest => "ia_in_information_request",
             Self::NothingToConfirm => "nothing_to_confirm",
+            Self::TooManyIas => "too_many_ias",
+            Self::RefusedByPolicy => "refused_by_policy",
             Self::StoreFailed => "store_failed",
             Self::SendFailed => "send_failed",
         }
@@ -222,7 +239,9 @@ impl Engine {
             links: config.links.iter().cloned().map(Link::new).collect(),
             table: Table::default(),
             offers: Offers::default(),
-            conflicts: Vec::new(),
+            conflicts: Conflicts::default(),
+            obstacles: Obstacles::default(),
+            passed_on: config.server.relay_supplied_options.clone(),
             rng: StdRng::seed_from_u64(seed),
             batch: Batch::default(),
             unsaved: Unsaved::default(),
@@ -255,11 +274,16 @@ impl Engine {
         let mut served = Vec::new();
         for change in &batch.changes {
             if let Change::PutLease(Lease {
-                address, duid, iaid, state: LeaseState::Bound, expires_at, ..
+                resource,
+                duid,
+                iaid,
+                state: LeaseState::Bound,
+                expires_at,
+                ..
             }) = change
             {
-                self.table.stored(*address, duid, *iaid, *expires_at);
-                served.extend(self.kernel_binding(*address));
+                self.table.stored(*resource, duid, *iaid, *expires_at);
+                served.extend(self.kernel_binding(*resource));
             }
         }
         served
@@ -267,7 +291,7 @@ impl Engine {
 
     /// Everything that the kernel may serve: to fill its maps at start.
     pub fn kernel_bindings(&self) -> impl Iterator<Item = KernelBinding> {
-        self.table.iter().filter_map(|(address, _)| self.kernel_binding(address))
+        self.table.iter().filter_map(|(resource, _)| self.kernel_binding(resource))
     }
 
     /// Whether an option of a Solicit never changes the answer, whatever its value, so that the kernel need not

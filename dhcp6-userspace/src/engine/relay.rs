@@ -7,6 +7,7 @@ use std::net::Ipv6Addr;
 use dhcp6_common::wire::{MessageType, OptionCode, OptionWalker};
 
 use super::{AnswerPort, DropReason};
+use crate::config::ClientKey;
 
 /// HOP_COUNT_LIMIT of RFC 9915, section 7.6: no message has passed more relay agents than this.
 const MOST_HOPS: usize = 8;
@@ -31,6 +32,13 @@ struct Hop<'a> {
     interface_id: Option<&'a [u8]>,
     /// The value of a Relay Source Port option (RFC 8357).
     relay_port: Option<&'a [u8]>,
+    /// What the relay agent says of the client: Remote-ID (RFC 4649), Subscriber-ID (RFC 4580), link-layer address
+    /// (RFC 6939).
+    remote_id: Option<&'a [u8]>,
+    subscriber_id: Option<&'a [u8]>,
+    link_layer_address: Option<&'a [u8]>,
+    /// Options for the client (RFC 6422), encoded.
+    supplied: Option<&'a [u8]>,
     /// What the relay agent wants back, whatever it means (RFC 4994, section 4): code and value.
     echoed: Vec<(OptionCode, &'a [u8])>,
 }
@@ -65,6 +73,30 @@ impl<'a> Envelope<'a> {
     /// The Interface-Id of the relay agent next to the client.
     pub(super) fn interface_id(&self) -> Option<&'a [u8]> {
         self.hops.last()?.interface_id
+    }
+
+    /// What the relay agents know the client by, in the order in which it counts. Of each option the one of the
+    /// relay agent nearest to the client that has it.
+    pub(super) fn client_keys(&self) -> Vec<ClientKey> {
+        let nearest = |option: fn(&Hop<'a>) -> Option<&'a [u8]>| self.hops.iter().rev().find_map(option);
+        let mac = nearest(|hop| hop.link_layer_address).and_then(|value| match *value {
+            // The hardware type of Ethernet.
+            [0, 1, a, b, c, d, e, f] => Some(ClientKey::Mac([a, b, c, d, e, f])),
+            _ => None,
+        });
+        let remote_id = nearest(|hop| hop.remote_id).and_then(|value| {
+            let (enterprise, id) = value.split_first_chunk()?;
+            Some(ClientKey::RemoteId(u32::from_be_bytes(*enterprise), id.to_vec()))
+        });
+        let subscriber_id = nearest(|hop| hop.subscriber_id).map(|id| ClientKey::SubscriberId(id.to_vec()));
+        let interface_id = nearest(|hop| hop.interface_id).map(|id| ClientKey::InterfaceId(id.to_vec()));
+        [mac, remote_id, subscriber_id, interface_id].into_iter().flatten().collect()
+    }
+
+    /// The options that relay agents supply for the client, those of the one nearest to it first.
+    pub(super) fn supplied(&self) -> impl Iterator<Item = (OptionCode, &'a [u8])> {
+        let options = self.hops.iter().rev().filter_map(|hop| hop.supplied);
+        options.flat_map(OptionWalker::new).filter_map(Result::ok).map(|option| (option.code, option.value))
     }
 
     /// Where the answer goes: to the port of servers and relay agents, unless the server's neighbour asks for its
@@ -115,6 +147,10 @@ impl<'a> Hop<'a> {
             link_address: link_address.into(),
             interface_id: None,
             relay_port: None,
+            remote_id: None,
+            subscriber_id: None,
+            link_layer_address: None,
+            supplied: None,
             echoed: Vec::new(),
         };
         let mut relayed = None;
@@ -126,6 +162,12 @@ impl<'a> Hop<'a> {
                 OptionCode::INTERFACE_ID => super::message::once(&mut hop.interface_id, option.value)?,
                 OptionCode::RELAY_SOURCE_PORT => super::message::once(&mut hop.relay_port, option.value)?,
                 OptionCode::ECHO_REQUEST => super::message::once(&mut wanted, option.value)?,
+                OptionCode::REMOTE_ID => _ = hop.remote_id.get_or_insert(option.value),
+                OptionCode::SUBSCRIBER_ID => _ = hop.subscriber_id.get_or_insert(option.value),
+                OptionCode::CLIENT_LINKLAYER_ADDRESS => {
+                    hop.link_layer_address.get_or_insert(option.value);
+                }
+                OptionCode::RELAY_SUPPLIED_OPTIONS => _ = hop.supplied.get_or_insert(option.value),
                 _ => {}
             }
         }

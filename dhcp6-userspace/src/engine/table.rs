@@ -1,25 +1,29 @@
-//! The bindings in memory: by address, by client and by expiry.
+//! The bindings in memory: by resource, by client and by expiry.
 
 use std::{
     collections::{BTreeSet, HashMap},
-    net::Ipv6Addr,
     sync::Arc,
 };
 
 use dhcp6_common::wire::Duid;
 
-use crate::{lease::LeaseState, time::Time};
+use crate::{
+    lease::LeaseState,
+    pool::{IaKind, Resource},
+    time::Time,
+};
 
-/// Whose binding it is: RFC 9915, section 4.2, for an IA_NA.
+/// Whose binding it is (RFC 9915, section 4.2): an identity association of a client.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Client {
     /// Index of the link.
     pub(super) link: u32,
     pub(super) duid: Duid,
+    pub(super) kind: IaKind,
     pub(super) iaid: u32,
 }
 
-/// An address and the client that has it, or had it.
+/// A resource and the client that has it, or had it.
 #[derive(Clone, Debug)]
 pub(super) struct Binding {
     pub(super) client: Arc<Client>,
@@ -34,69 +38,71 @@ pub(super) struct Binding {
     pub(super) stored_until: Time,
 }
 
-/// All bindings. An address has at most one, and so has a client.
+/// All bindings. A resource has at most one, and so has an IA.
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    bindings: HashMap<Ipv6Addr, Binding>,
-    addresses: HashMap<Arc<Client>, Ipv6Addr>,
-    /// Of bound addresses only.
-    expiries: BTreeSet<(Time, Ipv6Addr)>,
+    bindings: HashMap<Resource, Binding>,
+    resources: HashMap<Arc<Client>, Resource>,
+    /// Of bound resources only.
+    expiries: BTreeSet<(Time, Resource)>,
 }
 
 impl Table {
-    pub(super) fn get(&self, address: Ipv6Addr) -> Option<&Binding> {
-        self.bindings.get(&address)
+    pub(super) fn get(&self, resource: Resource) -> Option<&Binding> {
+        self.bindings.get(&resource)
     }
 
-    pub(super) fn address_of(&self, client: &Client) -> Option<Ipv6Addr> {
-        self.addresses.get(client).copied()
+    pub(super) fn resource_of(&self, client: &Client) -> Option<Resource> {
+        self.resources.get(client).copied()
     }
 
     /// The client's binding, whatever its state.
-    pub(super) fn of(&self, client: &Client) -> Option<(Ipv6Addr, &Binding)> {
-        let address = self.address_of(client)?;
-        Some((address, &self.bindings[&address]))
+    pub(super) fn of(&self, client: &Client) -> Option<(Resource, &Binding)> {
+        let resource = self.resource_of(client)?;
+        Some((resource, &self.bindings[&resource]))
     }
 
-    /// The address that the client holds now.
-    pub(super) fn bound(&self, client: &Client) -> Option<Ipv6Addr> {
-        self.of(client).filter(|(_, binding)| binding.state == LeaseState::Bound).map(|(address, _)| address)
+    /// The resource that the client holds now.
+    pub(super) fn bound(&self, client: &Client) -> Option<Resource> {
+        self.of(client)
+            .filter(|(_, binding)| binding.state == LeaseState::Bound)
+            .map(|(resource, _)| resource)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (Ipv6Addr, &Binding)> {
-        self.bindings.iter().map(|(address, binding)| (*address, binding))
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Resource, &Binding)> {
+        self.bindings.iter().map(|(resource, binding)| (*resource, binding))
     }
 
-    /// Inserts a binding or replaces the address's. The client must have no other.
-    pub(super) fn insert(&mut self, address: Ipv6Addr, binding: Binding) {
-        debug_assert!(self.address_of(&binding.client).is_none_or(|other| other == address));
-        self.remove(address);
+    /// Inserts a binding or replaces the resource's. The client must have no other.
+    pub(super) fn insert(&mut self, resource: Resource, binding: Binding) {
+        debug_assert!(self.resource_of(&binding.client).is_none_or(|other| other == resource));
+        self.remove(resource);
         if binding.state == LeaseState::Bound {
-            self.expiries.insert((binding.expires_at, address));
+            self.expiries.insert((binding.expires_at, resource));
         }
-        self.addresses.insert(Arc::clone(&binding.client), address);
-        self.bindings.insert(address, binding);
+        self.resources.insert(Arc::clone(&binding.client), resource);
+        self.bindings.insert(resource, binding);
     }
 
-    pub(super) fn remove(&mut self, address: Ipv6Addr) -> Option<Binding> {
-        let binding = self.bindings.remove(&address)?;
-        self.addresses.remove(&binding.client);
-        self.expiries.remove(&(binding.expires_at, address));
+    pub(super) fn remove(&mut self, resource: Resource) -> Option<Binding> {
+        let binding = self.bindings.remove(&resource)?;
+        self.resources.remove(&binding.client);
+        self.expiries.remove(&(binding.expires_at, resource));
         Some(binding)
     }
 
     /// Changes a binding in place, but for its client.
-    pub(super) fn update(&mut self, address: Ipv6Addr, change: impl FnOnce(&mut Binding)) {
-        if let Some(mut binding) = self.remove(address) {
+    pub(super) fn update(&mut self, resource: Resource, change: impl FnOnce(&mut Binding)) {
+        if let Some(mut binding) = self.remove(resource) {
             change(&mut binding);
-            self.insert(address, binding);
+            self.insert(resource, binding);
         }
     }
 
-    /// Notes that the store now vouches for a client's binding up to `until`. Nothing where the address has
+    /// Notes that the store now vouches for a client's binding up to `until`. Nothing where the resource has
     /// changed hands meanwhile.
-    pub(super) fn stored(&mut self, address: Ipv6Addr, duid: &Duid, iaid: u32, until: Time) {
-        if let Some(binding) = self.bindings.get_mut(&address)
+    pub(super) fn stored(&mut self, resource: Resource, duid: &Duid, iaid: u32, until: Time) {
+        if let Some(binding) = self.bindings.get_mut(&resource)
             && binding.client.duid == *duid
             && binding.client.iaid == iaid
         {
@@ -104,8 +110,8 @@ impl Table {
         }
     }
 
-    /// A bound address whose time has come.
-    pub(super) fn next_expired(&self, now: Time) -> Option<Ipv6Addr> {
-        self.expiries.first().filter(|(expires_at, _)| *expires_at <= now).map(|(_, address)| *address)
+    /// A bound resource whose time has come.
+    pub(super) fn next_expired(&self, now: Time) -> Option<Resource> {
+        self.expiries.first().filter(|(expires_at, _)| *expires_at <= now).map(|(_, resource)| *resource)
     }
 }

@@ -2,15 +2,18 @@
 //!
 //! Rows are those of the project's matrix of RFC 9915 requirements.
 
+mod delegating;
 mod durability;
 mod giving_back;
 mod lists;
 mod message;
 mod model;
 mod options;
+mod reconfiguring;
 mod relaying;
 mod renewing;
 mod requesting;
+mod reserving;
 mod server;
 mod soliciting;
 mod validation;

@@ -1,11 +1,14 @@
 //! Changes that the store has yet to take.
 
-use std::{collections::HashSet, net::Ipv6Addr};
+use std::collections::HashSet;
 
-use crate::lease::{Change, Lease, LeaseState};
+use crate::{
+    lease::{Change, Lease, LeaseState},
+    pool::Resource,
+};
 
 /// The changes of a batch that must not get lost when its commit fails, because no message asks for them again:
-/// a lease that has ended would hold its client's next one back after a restart, and an address in conflict would
+/// a lease that has ended would hold its client's next one back after a restart, and what is in conflict would
 /// be given out.
 #[derive(Debug, Default)]
 pub(super) struct Unsaved(Vec<Change>);
@@ -34,10 +37,10 @@ fn is_asked_for_again(change: &Change) -> bool {
 }
 
 /// The row that a change is about; the flag tells the two tables apart.
-fn row(change: &Change) -> (bool, Ipv6Addr) {
+fn row(change: &Change) -> (bool, Resource) {
     match change {
-        Change::PutLease(Lease { address, .. }) | Change::RemoveLease(address) => (false, *address),
-        Change::PutConflict(conflict) => (true, conflict.address),
-        Change::RemoveConflict(address) => (true, *address),
+        Change::PutLease(Lease { resource, .. }) | Change::RemoveLease(resource) => (false, *resource),
+        Change::PutConflict(conflict) => (true, conflict.resource),
+        Change::RemoveConflict(resource) => (true, *resource),
     }
 }

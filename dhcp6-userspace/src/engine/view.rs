@@ -1,15 +1,13 @@
 //! The engine's state, as operators see it.
 
-use std::net::Ipv6Addr;
-
 use dhcp6_common::wire::Duid;
 use serde::{Deserialize, Serialize};
 
 use super::{Engine, table::Binding};
 use crate::{
-    config::{ClientKey, ReservationConfig},
+    config::ClientKey,
     lease::LeaseState,
-    pool::{Hold, PoolCounts},
+    pool::{Hold, IaKind, PoolCounts, Resource, ResourcePool},
     time::Time,
 };
 
@@ -21,31 +19,33 @@ pub struct LinkView<'a> {
     /// Its interface, if it has one.
     pub interface: Option<&'a str>,
     /// How many addresses are in each of the four lists.
-    pub counts: PoolCounts,
+    pub addresses: PoolCounts,
+    /// How many prefixes are in each of the four lists.
+    pub prefixes: PoolCounts,
 }
 
-/// Which of the four lists an address is in.
+/// Which of the four lists an address or prefix is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum AddressState {
+pub enum ResourceState {
     /// Assignable.
     Idle,
     /// Leased.
     Used,
-    /// Declined by a client.
+    /// Declined by a client, or taken from one that may still use it.
     Conflict,
     /// Not assignable.
     Excluded,
 }
 
-/// An address of a pool.
+/// An address or prefix of a pool.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AddressView {
-    /// The address.
-    pub address: Ipv6Addr,
+pub struct ResourceView {
+    /// The address or prefix.
+    pub resource: Resource,
     /// Its list.
-    pub state: AddressState,
-    /// Who has it, declined it, or is to have it.
+    pub state: ResourceState,
+    /// Who has it, had it, or is to have it.
     pub duid: Option<Duid>,
 }
 
@@ -56,10 +56,10 @@ pub struct LeaseView<'a> {
     pub link: &'a str,
     /// The client.
     pub duid: Duid,
-    /// The client's IA_NA.
+    /// The client's IA.
     pub iaid: u32,
-    /// The address.
-    pub address: Ipv6Addr,
+    /// The address or prefix.
+    pub resource: Resource,
     /// Whether the client has it, or had it.
     pub state: LeaseState,
     /// Promised by the daemon.
@@ -76,23 +76,24 @@ impl Engine {
         self.links.iter().map(|link| LinkView {
             name: &link.config.name,
             interface: link.config.interface.as_deref(),
-            counts: link.counts(),
+            addresses: link.counts(IaKind::Na),
+            prefixes: link.counts(IaKind::Pd),
         })
     }
 
-    /// The bindings, by address.
+    /// The bindings, by address and prefix.
     pub fn leases(&self) -> Vec<LeaseView<'_>> {
         let mut leases: Vec<_> = self
             .table
             .iter()
-            .map(|(address, binding)| {
+            .map(|(resource, binding)| {
                 let Binding { client, state, preferred_until, valid_until, expires_at, stored_until: _ } =
                     binding;
                 LeaseView {
                     link: &self.links[client.link as usize].config.name,
                     duid: client.duid,
                     iaid: client.iaid,
-                    address,
+                    resource,
                     state: *state,
                     preferred_until: *preferred_until,
                     valid_until: *valid_until,
@@ -100,64 +101,55 @@ impl Engine {
                 }
             })
             .collect();
-        leases.sort_unstable_by_key(|lease| lease.address);
+        leases.sort_unstable_by_key(|lease| lease.resource);
         leases
     }
 
-    /// The addresses of a link in one of the lists, or in all but the idle ones, which may be too many to list;
-    /// at most `limit` of them, ascending. Excluded addresses are listed where they are reserved for a client.
-    pub fn addresses(&self, link: u32, state: Option<AddressState>, limit: usize) -> Vec<AddressView> {
+    /// The addresses or prefixes of a link in one of the lists, or in all but the idle ones, which may be too many
+    /// to list; at most `limit` of them, ascending. Excluded ones are listed where they are reserved for a client.
+    pub fn resources(
+        &self,
+        link: u32,
+        kind: IaKind,
+        state: Option<ResourceState>,
+        limit: usize,
+    ) -> Vec<ResourceView> {
         let link_state = &self.links[link as usize];
-        let wanted = |of: AddressState| state.is_none_or(|wanted| wanted == of);
-        let mut addresses = Vec::new();
-        if state == Some(AddressState::Idle) {
-            for pool in link_state.pools() {
-                let idle = pool.idle_addresses(pool.range().first()).take(limit - addresses.len());
-                addresses.extend(idle.map(|address| AddressView {
-                    address,
-                    state: AddressState::Idle,
-                    duid: None,
-                }));
-            }
-            return addresses;
+        let wanted = |of: ResourceState| state.is_none_or(|wanted| wanted == of);
+        let row = |resource, state, duid| ResourceView { resource, state, duid };
+        if state == Some(ResourceState::Idle) {
+            let idle = link_state.pools(kind).flat_map(ResourcePool::idle).take(limit);
+            return idle.map(|resource| row(resource, ResourceState::Idle, None)).collect();
         }
-        if wanted(AddressState::Used) {
-            let bound = self
-                .table
-                .iter()
-                .filter(|(_, binding)| binding.client.link == link && binding.state == LeaseState::Bound);
-            addresses.extend(bound.map(|(address, binding)| AddressView {
-                address,
-                state: AddressState::Used,
-                duid: Some(binding.client.duid),
-            }));
+        let mut rows = Vec::new();
+        if wanted(ResourceState::Used) {
+            let bound = self.table.iter().filter(|(resource, binding)| {
+                binding.client.link == link && resource.kind() == kind && binding.state == LeaseState::Bound
+            });
+            let owned = |(resource, binding): (_, &Binding)| {
+                row(resource, ResourceState::Used, Some(binding.client.duid))
+            };
+            rows.extend(bound.map(owned));
         }
-        if wanted(AddressState::Conflict) {
-            let declined = self.conflicts.iter().filter(|c| c.link == link_state.config.name);
-            addresses.extend(declined.map(|conflict| AddressView {
-                address: conflict.address,
-                state: AddressState::Conflict,
-                duid: Some(conflict.duid),
-            }));
+        if wanted(ResourceState::Conflict) {
+            let conflicts = { self.conflicts.iter() }
+                .filter(|c| c.link == link_state.config.name && c.resource.kind() == kind);
+            rows.extend(conflicts.map(|c| row(c.resource, ResourceState::Conflict, Some(c.duid))));
         }
-        if wanted(AddressState::Excluded) {
-            for reservation in &link_state.config.reservations {
-                let ReservationConfig { client: ClientKey::Duid(duid), address: Some(address), .. } =
-                    reservation
-                else {
+        if wanted(ResourceState::Excluded) {
+            for (resource, client) in link_state.reserved(kind) {
+                if matches!(link_state.hold_of(resource), Some(Hold::Lease | Hold::Conflict)) {
                     continue;
-                };
-                if !matches!(link_state.hold_of(*address), Some(Hold::Lease | Hold::Conflict)) {
-                    addresses.push(AddressView {
-                        address: *address,
-                        state: AddressState::Excluded,
-                        duid: Some(*duid),
-                    });
                 }
+                let duid = match client {
+                    ClientKey::Duid(duid) => Some(*duid),
+                    _ => None,
+                };
+                rows.push(row(resource, ResourceState::Excluded, duid));
             }
         }
-        addresses.sort_unstable_by_key(|view| view.address);
-        addresses.truncate(limit);
-        addresses
+        rows.sort_unstable_by_key(|row| row.resource);
+        rows.truncate(limit);
+        rows
     }
 }

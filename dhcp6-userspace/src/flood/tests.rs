@@ -110,7 +110,7 @@ impl Simulation<'_> {
     /// The server's answer to a client's frame, in a frame.
     fn serve(&mut self, passed: Duration, request: &[u8]) -> Option<Vec<u8>> {
         let now = Time::from_millis(1_700_000_000_000).after(passed);
-        let arrival = Arrival { link: Some(0), multicast: true };
+        let arrival = Arrival { link: Some(0), mac: None, multicast: true };
         let answer = self.engine.handle(now, arrival, &request[HEADERS_LEN..]).ok()?;
         let batch = self.engine.take_batch();
         self.engine.committed(&batch);

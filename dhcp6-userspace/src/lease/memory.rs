@@ -2,11 +2,11 @@
 
 use std::{
     collections::BTreeMap,
-    net::Ipv6Addr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use super::{Change, Conflict, Contents, Lease, Store, StoreError, store};
+use crate::pool::Resource;
 
 /// A [`Store`] that forgets everything at the end of the process and fails where a test wants it to.
 ///
@@ -19,8 +19,8 @@ pub struct MemoryStore {
 
 #[derive(Debug, Default)]
 struct Shared {
-    leases: BTreeMap<Ipv6Addr, Lease>,
-    conflicts: BTreeMap<Ipv6Addr, Conflict>,
+    leases: BTreeMap<Resource, Lease>,
+    conflicts: BTreeMap<Resource, Conflict>,
     /// How many commits from now on fail.
     failures: u32,
 }
@@ -67,16 +67,16 @@ impl Store for MemoryStore {
         for change in changes {
             match change {
                 Change::PutLease(lease) => {
-                    shared.leases.insert(lease.address, lease.clone());
+                    shared.leases.insert(lease.resource, lease.clone());
                 }
-                Change::RemoveLease(address) => {
-                    shared.leases.remove(address);
+                Change::RemoveLease(resource) => {
+                    shared.leases.remove(resource);
                 }
                 Change::PutConflict(conflict) => {
-                    shared.conflicts.insert(conflict.address, conflict.clone());
+                    shared.conflicts.insert(conflict.resource, conflict.clone());
                 }
-                Change::RemoveConflict(address) => {
-                    shared.conflicts.remove(address);
+                Change::RemoveConflict(resource) => {
+                    shared.conflicts.remove(resource);
                 }
             }
         }

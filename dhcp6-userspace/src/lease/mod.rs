@@ -6,8 +6,6 @@ mod server_duid;
 mod sqlite;
 mod store;
 
-use std::net::Ipv6Addr;
-
 use dhcp6_common::wire::Duid;
 
 pub use memory::MemoryStore;
@@ -15,20 +13,20 @@ pub use server_duid::{ServerDuidError, server_duid};
 pub use sqlite::SqliteStore;
 pub use store::{Contents, Store, StoreError};
 
-use crate::time::Time;
+use crate::{pool::Resource, time::Time};
 
-/// What a client has been given, as the store keeps it. Its key is the address.
+/// What a client has been given, as the store keeps it. Its key is the resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
-    /// The leased address.
-    pub address: Ipv6Addr,
+    /// The leased address or delegated prefix.
+    pub resource: Resource,
     /// Name of the link.
     pub link: String,
     /// The client.
     pub duid: Duid,
-    /// The client's IA_NA.
+    /// The client's IA, of the kind that holds such a resource.
     pub iaid: u32,
-    /// Whether the client holds the address or only held it.
+    /// Whether the client holds the resource or only held it.
     pub state: LeaseState,
     /// End of the preferred lifetime that the daemon promised last.
     pub preferred_until: Time,
@@ -38,37 +36,48 @@ pub struct Lease {
     pub expires_at: Time,
 }
 
-/// Whether a lease holds its address.
+/// Whether a lease holds its resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeaseState {
-    /// The address is the client's until [`Lease::expires_at`].
+    /// The resource is the client's until [`Lease::expires_at`].
     Bound,
-    /// Released or expired: anybody may get the address, but this client gets it back where it is still free.
+    /// Released or expired: anybody may get it, but this client gets it back where it is still free.
     Remembered,
 }
 
-/// An address that a client found in use by somebody else (RFC 9915, section 18.3.8).
+/// An address or prefix that is out of use for some time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conflict {
-    /// The address.
-    pub address: Ipv6Addr,
+    /// The address or prefix.
+    pub resource: Resource,
     /// Name of the link.
     pub link: String,
-    /// The client that declined it.
+    /// The client that had it.
     pub duid: Duid,
+    /// Why it is out of use.
+    pub cause: ConflictCause,
     /// When it may be assigned again.
     pub until: Time,
+}
+
+/// Why a [`Conflict`] is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConflictCause {
+    /// The client found the address in use by somebody else (RFC 9915, section 18.3.8).
+    Declined,
+    /// The client was told to part with it, but what it was promised has not ended yet.
+    Withdrawn,
 }
 
 /// One change of the durable state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// Inserts the lease, or replaces the one with the same address.
+    /// Inserts the lease, or replaces the one of the same resource.
     PutLease(Lease),
-    /// Forgets the lease of an address.
-    RemoveLease(Ipv6Addr),
+    /// Forgets the lease of a resource.
+    RemoveLease(Resource),
     /// Inserts or replaces a conflict.
     PutConflict(Conflict),
-    /// Makes an address assignable again.
-    RemoveConflict(Ipv6Addr),
+    /// Makes a resource assignable again.
+    RemoveConflict(Resource),
 }

@@ -12,16 +12,23 @@ use std::{
 use dhcp6_common::wire::Duid;
 use rusqlite::{Connection, OpenFlags, Row, Transaction, TransactionBehavior, named_params, types::ValueRef};
 
-use super::{Change, Conflict, Contents, Lease, LeaseState, Store, StoreError, durable::sync_parent, store};
-use crate::time::Time;
+use super::{
+    Change, Conflict, ConflictCause, Contents, Lease, LeaseState, Store, StoreError, durable::sync_parent,
+    store,
+};
+use crate::{
+    pool::{Prefix, Resource},
+    time::Time,
+};
 
 /// Each schema version, which is `PRAGMA user_version`, and the statements that lead to it from the one before,
 /// first from an empty database. Never change an entry that was released: append one.
 ///
 /// Times are milliseconds since the Unix epoch, UTC; 9223372036854775807 is never.
-const MIGRATIONS: [(i64, &str); 1] = [(
-    1,
-    "
+const MIGRATIONS: [(i64, &str); 2] = [
+    (
+        1,
+        "
     CREATE TABLE leases (
         address         BLOB    NOT NULL PRIMARY KEY CHECK (length(address) = 16),
         link            TEXT    NOT NULL,
@@ -41,21 +48,61 @@ const MIGRATIONS: [(i64, &str); 1] = [(
         until   INTEGER NOT NULL CHECK (until >= 0)
     ) STRICT, WITHOUT ROWID;
 ",
-)];
+    ),
+    // Prefixes besides addresses: those of length 128 are addresses, and always were. What a conflict came from
+    // was not written down; one that was withdrawn is the one to be careful with.
+    (
+        2,
+        "
+    ALTER TABLE leases RENAME TO leases_1;
+    ALTER TABLE conflicts RENAME TO conflicts_1;
+    DROP INDEX leases_by_client;
+    DROP INDEX leases_by_expiry;
+    CREATE TABLE leases (
+        address         BLOB    NOT NULL CHECK (length(address) = 16),
+        length          INTEGER NOT NULL CHECK (length BETWEEN 1 AND 128),
+        link            TEXT    NOT NULL,
+        duid            BLOB    NOT NULL CHECK (length(duid) BETWEEN 1 AND 130),
+        iaid            INTEGER NOT NULL CHECK (iaid BETWEEN 0 AND 4294967295),
+        state           TEXT    NOT NULL CHECK (state IN ('bound', 'remembered')),
+        preferred_until INTEGER NOT NULL CHECK (preferred_until >= 0),
+        valid_until     INTEGER NOT NULL CHECK (valid_until >= 0),
+        expires_at      INTEGER NOT NULL CHECK (expires_at >= 0),
+        PRIMARY KEY (address, length)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX leases_by_client ON leases (link, duid, iaid);
+    CREATE INDEX leases_by_expiry ON leases (expires_at);
+    CREATE TABLE conflicts (
+        address BLOB    NOT NULL CHECK (length(address) = 16),
+        length  INTEGER NOT NULL CHECK (length BETWEEN 1 AND 128),
+        link    TEXT    NOT NULL,
+        duid    BLOB    NOT NULL CHECK (length(duid) BETWEEN 1 AND 130),
+        cause   TEXT    NOT NULL CHECK (cause IN ('declined', 'withdrawn')),
+        until   INTEGER NOT NULL CHECK (until >= 0),
+        PRIMARY KEY (address, length)
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO leases
+        SELECT address, 128, link, duid, iaid, state, preferred_until, valid_until, expires_at FROM leases_1;
+    INSERT INTO conflicts SELECT address, 128, link, duid, 'withdrawn', until FROM conflicts_1;
+    DROP TABLE leases_1;
+    DROP TABLE conflicts_1;
+",
+    ),
+];
 const NEWEST_SCHEMA: i64 = MIGRATIONS[MIGRATIONS.len() - 1].0;
 
 // An update instead of a replacement leaves the index entries of a renewed lease's client alone.
 const PUT_LEASE: &str = "
     INSERT INTO leases VALUES
-        (:address, :link, :duid, :iaid, :state, :preferred_until, :valid_until, :expires_at)
-    ON CONFLICT (address) DO UPDATE SET
+        (:address, :length, :link, :duid, :iaid, :state, :preferred_until, :valid_until, :expires_at)
+    ON CONFLICT (address, length) DO UPDATE SET
         link = :link, duid = :duid, iaid = :iaid, state = :state, preferred_until = :preferred_until,
         valid_until = :valid_until, expires_at = :expires_at";
-const REMOVE_LEASE: &str = "DELETE FROM leases WHERE address = :address";
+const REMOVE_LEASE: &str = "DELETE FROM leases WHERE address = :address AND length = :length";
 const PUT_CONFLICT: &str = "
-    INSERT INTO conflicts VALUES (:address, :link, :duid, :until)
-    ON CONFLICT (address) DO UPDATE SET link = :link, duid = :duid, until = :until";
-const REMOVE_CONFLICT: &str = "DELETE FROM conflicts WHERE address = :address";
+    INSERT INTO conflicts VALUES (:address, :length, :link, :duid, :cause, :until)
+    ON CONFLICT (address, length) DO UPDATE SET link = :link, duid = :duid, cause = :cause, until = :until";
+const REMOVE_CONFLICT: &str = "DELETE FROM conflicts WHERE address = :address AND length = :length";
 
 /// How long a commit waits for somebody who writes to the database by hand. The server answers nobody
 /// meanwhile.
@@ -177,7 +224,7 @@ impl SqliteStore {
         let path = &self.path;
         let mut statement = self
             .connection
-            .prepare(&format!("SELECT * FROM {table} ORDER BY address"))
+            .prepare(&format!("SELECT * FROM {table} ORDER BY address, length"))
             .map_err(failed("read", path))?;
         let mut rows = statement.query([]).map_err(failed("read", path))?;
         let mut found = Vec::new();
@@ -222,38 +269,66 @@ impl Store for SqliteStore {
 fn apply(transaction: &Transaction<'_>, change: &Change) -> rusqlite::Result<()> {
     let changed = match change {
         Change::PutLease(lease) => {
-            let Lease { address, link, duid, iaid, state, preferred_until, valid_until, expires_at } = lease;
-            let state = match state {
-                LeaseState::Bound => "bound",
-                LeaseState::Remembered => "remembered",
-            };
+            let Lease { resource, link, duid, iaid, state, preferred_until, valid_until, expires_at } = lease;
+            let (address, length) = key(*resource);
             transaction.prepare_cached(PUT_LEASE)?.execute(named_params! {
-                ":address": address.octets(),
+                ":address": address,
+                ":length": length,
                 ":link": link,
                 ":duid": duid.as_slice(),
                 ":iaid": iaid,
-                ":state": state,
+                ":state": name_in(&LEASE_STATES, *state),
                 ":preferred_until": millis(*preferred_until),
                 ":valid_until": millis(*valid_until),
                 ":expires_at": millis(*expires_at),
             })
         }
-        Change::RemoveLease(address) => {
-            transaction.prepare_cached(REMOVE_LEASE)?.execute(named_params! { ":address": address.octets() })
-        }
-        Change::PutConflict(Conflict { address, link, duid, until }) => {
+        Change::RemoveLease(resource) => remove(transaction, REMOVE_LEASE, *resource),
+        Change::PutConflict(Conflict { resource, link, duid, cause, until }) => {
+            let (address, length) = key(*resource);
             transaction.prepare_cached(PUT_CONFLICT)?.execute(named_params! {
-                ":address": address.octets(),
+                ":address": address,
+                ":length": length,
                 ":link": link,
                 ":duid": duid.as_slice(),
+                ":cause": name_in(&CONFLICT_CAUSES, *cause),
                 ":until": millis(*until),
             })
         }
-        Change::RemoveConflict(address) => transaction
-            .prepare_cached(REMOVE_CONFLICT)?
-            .execute(named_params! { ":address": address.octets() }),
+        Change::RemoveConflict(resource) => remove(transaction, REMOVE_CONFLICT, *resource),
     };
     changed.map(drop)
+}
+
+fn remove(transaction: &Transaction<'_>, statement: &str, resource: Resource) -> rusqlite::Result<usize> {
+    let (address, length) = key(resource);
+    let parameters = named_params! { ":address": address, ":length": length };
+    transaction.prepare_cached(statement)?.execute(parameters)
+}
+
+/// The key of a row: first address, and prefix length in bits, 128 for an address.
+fn key(resource: Resource) -> ([u8; 16], u8) {
+    match resource {
+        Resource::Address(address) => (address.octets(), 128),
+        Resource::Prefix(prefix) => (prefix.first().octets(), prefix.length()),
+    }
+}
+
+const LEASE_STATES: [(&str, LeaseState); 2] =
+    [("bound", LeaseState::Bound), ("remembered", LeaseState::Remembered)];
+const CONFLICT_CAUSES: [(&str, ConflictCause); 2] =
+    [("declined", ConflictCause::Declined), ("withdrawn", ConflictCause::Withdrawn)];
+
+fn name_in<T: PartialEq>(names: &[(&'static str, T)], wanted: T) -> &'static str {
+    let mut names = names.iter();
+    names.find(|(_, value)| *value == wanted).map(|(name, _)| *name).expect("every value has a name")
+}
+
+/// A column that holds one of a few words.
+fn word<T: Copy>(row: &Row<'_>, name: &str, words: &[(&str, T)]) -> Result<T, String> {
+    let found = column::<String>(row, name)?;
+    let known = words.iter().find(|(word, _)| *word == found);
+    known.map(|(_, value)| *value).ok_or_else(|| format!("{name} is {found:?}, which is unknown"))
 }
 
 /// [`Time::NEVER`] is `i64::MAX`, and there is no later time.
@@ -263,15 +338,11 @@ fn millis(time: Time) -> i64 {
 
 fn lease(row: &Row<'_>) -> Result<Lease, String> {
     let lease = Lease {
-        address: address(row)?,
+        resource: resource(row)?,
         link: column(row, "link")?,
         duid: duid(row)?,
         iaid: column(row, "iaid")?,
-        state: match column::<String>(row, "state")?.as_str() {
-            "bound" => LeaseState::Bound,
-            "remembered" => LeaseState::Remembered,
-            other => return Err(format!("state is {other:?}, neither bound nor remembered")),
-        },
+        state: word(row, "state", &LEASE_STATES)?,
         preferred_until: time(row, "preferred_until")?,
         valid_until: time(row, "valid_until")?,
         expires_at: time(row, "expires_at")?,
@@ -281,9 +352,10 @@ fn lease(row: &Row<'_>) -> Result<Lease, String> {
 
 fn conflict(row: &Row<'_>) -> Result<Conflict, String> {
     Ok(Conflict {
-        address: address(row)?,
+        resource: resource(row)?,
         link: column(row, "link")?,
         duid: duid(row)?,
+        cause: word(row, "cause", &CONFLICT_CAUSES)?,
         until: time(row, "until")?,
     })
 }
@@ -294,6 +366,14 @@ fn column<T: rusqlite::types::FromSql>(row: &Row<'_>, name: &str) -> Result<T, S
 
 fn address(row: &Row<'_>) -> Result<Ipv6Addr, String> {
     column::<[u8; 16]>(row, "address").map(Ipv6Addr::from)
+}
+
+fn resource(row: &Row<'_>) -> Result<Resource, String> {
+    let address = address(row)?;
+    match column(row, "length")? {
+        128 => Ok(address.into()),
+        length => Prefix::new(address, length).map(Resource::from).map_err(|error| error.to_string()),
+    }
 }
 
 fn duid(row: &Row<'_>) -> Result<Duid, String> {

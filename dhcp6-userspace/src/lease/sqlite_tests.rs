@@ -7,21 +7,29 @@ use proptest::prelude::*;
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-use super::{CHECKPOINT_PAGES, SqliteStore};
+use super::{CHECKPOINT_PAGES, MIGRATIONS, SqliteStore};
 use crate::{
-    lease::{Change, Conflict, Contents, Lease, LeaseState, MemoryStore, Store as _, StoreError},
+    lease::{
+        Change, Conflict, ConflictCause, Contents, Lease, LeaseState, MemoryStore, Store as _, StoreError,
+    },
+    pool::{Prefix, Resource},
     time::Time,
 };
 
 const NOW: u64 = 1_700_000_000_000;
 
-fn address(last: u16) -> Ipv6Addr {
-    Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, last)
+/// An address where `last` is even, else a prefix.
+fn resource(last: u16) -> Resource {
+    if last.is_multiple_of(2) {
+        Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, last).into()
+    } else {
+        Prefix::new(Ipv6Addr::new(0x2001, 0xdb8, last, 0, 0, 0, 0, 0), 48).unwrap().into()
+    }
 }
 
 fn lease(last: u16) -> Lease {
     Lease {
-        address: address(last),
+        resource: resource(last),
         link: "olt-1".into(),
         duid: Duid::new(&[0, 3, 0, 1, 2, 0, 0, 0, 0, 10]).unwrap(),
         iaid: 7,
@@ -33,8 +41,8 @@ fn lease(last: u16) -> Lease {
 }
 
 fn conflict(last: u16) -> Conflict {
-    let Lease { address, link, duid, expires_at: until, .. } = lease(last);
-    Conflict { address, link, duid, until }
+    let Lease { resource, link, duid, expires_at: until, .. } = lease(last);
+    Conflict { resource, link, duid, cause: ConflictCause::Declined, until }
 }
 
 fn directory() -> TempDir {
@@ -59,7 +67,7 @@ fn mode(path: &Path) -> u32 {
 #[test]
 fn everything_is_read_back_after_a_restart() {
     let directory = directory();
-    let leases = vec![
+    let mut leases = vec![
         Lease { iaid: 0, duid: Duid::new(&[1]).unwrap(), ..lease(1) },
         Lease { iaid: u32::MAX, duid: Duid::new(&[255; 130]).unwrap(), ..lease(2) },
         Lease { link: "Zürich 'north'; --\0".into(), state: LeaseState::Remembered, ..lease(3) },
@@ -70,9 +78,11 @@ fn everything_is_read_back_after_a_restart() {
             link: String::new(),
             ..lease(4)
         },
-        Lease { address: Ipv6Addr::from(u128::MAX), ..lease(5) },
+        Lease { resource: Ipv6Addr::from(u128::MAX).into(), ..lease(6) },
     ];
-    let conflicts = vec![conflict(1), Conflict { until: Time::NEVER, ..conflict(2) }];
+    let withdrawn = Conflict { until: Time::NEVER, cause: ConflictCause::Withdrawn, ..conflict(1) };
+    let conflicts = vec![conflict(2), withdrawn];
+    leases.sort_by_key(|lease| lease.resource);
     let changes: Vec<_> = leases
         .iter()
         .cloned()
@@ -89,22 +99,22 @@ fn everything_is_read_back_after_a_restart() {
 }
 
 #[test]
-fn changes_apply_in_their_order_and_replace_by_address() {
+fn changes_apply_in_their_order_and_replace_by_resource() {
     use Change::{PutConflict, PutLease, RemoveConflict, RemoveLease};
     let other = || Lease { iaid: 8, link: "olt-2".into(), ..lease(1) };
     for (changes, leases, conflicts) in [
         (vec![], vec![], vec![]),
         (vec![PutLease(lease(1)), PutLease(other())], vec![other()], vec![]),
-        (vec![PutLease(lease(1)), RemoveLease(address(1))], vec![], vec![]),
-        (vec![RemoveLease(address(1)), PutLease(lease(1))], vec![lease(1)], vec![]),
-        (vec![PutLease(lease(2)), PutLease(lease(1))], vec![lease(1), lease(2)], vec![]),
+        (vec![PutLease(lease(1)), RemoveLease(resource(1))], vec![], vec![]),
+        (vec![RemoveLease(resource(1)), PutLease(lease(1))], vec![lease(1)], vec![]),
+        (vec![PutLease(lease(1)), PutLease(lease(2))], vec![lease(2), lease(1)], vec![]),
         (
-            vec![PutLease(lease(1)), PutConflict(conflict(1)), RemoveLease(address(1))],
+            vec![PutLease(lease(1)), PutConflict(conflict(1)), RemoveLease(resource(1))],
             vec![],
             vec![conflict(1)],
         ),
         (
-            vec![PutConflict(conflict(1)), RemoveConflict(address(1)), PutLease(lease(1))],
+            vec![PutConflict(conflict(1)), RemoveConflict(resource(1)), PutLease(lease(1))],
             vec![lease(1)],
             vec![],
         ),
@@ -166,7 +176,7 @@ fn a_crash_keeps_what_was_committed() {
     let directory = directory();
     let mut store = open(&directory);
     for last in 0..50 {
-        store.commit(&[Change::PutLease(lease(last)), Change::RemoveLease(address(last / 2))]).unwrap();
+        store.commit(&[Change::PutLease(lease(last)), Change::RemoveLease(resource(last / 2))]).unwrap();
         assert_eq!(after_crash(&directory), store.load().unwrap());
     }
 }
@@ -180,7 +190,7 @@ fn a_commit_that_fails_changes_nothing() {
     // A full disk, as far as SQLite can tell.
     store.connection.pragma_update_and_check(None, "max_page_count", 1, |_| Ok(())).unwrap();
     let mut changes: Vec<_> = (10..500).map(|last| Change::PutLease(lease(last))).collect();
-    changes.push(Change::RemoveLease(address(1)));
+    changes.push(Change::RemoveLease(resource(1)));
     let error = store.commit(&changes).unwrap_err();
     assert!(matches!(error, StoreError::Sqlite { doing: "write to", .. }), "{error}");
     assert_eq!(store.load().unwrap(), before);
@@ -225,7 +235,7 @@ fn contradictory_leases_are_refused_by_every_store() {
 
 #[test]
 fn an_unknown_schema_is_refused_and_left_alone() {
-    for version in ["2", "-1"] {
+    for version in ["3", "-1"] {
         let directory = directory();
         drop(open(&directory));
         tamper(&directory, &format!("PRAGMA journal_mode = DELETE; PRAGMA user_version = {version}"));
@@ -233,7 +243,7 @@ fn an_unknown_schema_is_refused_and_left_alone() {
         let before = fs::read(&path).unwrap();
         let error = SqliteStore::open(&path).unwrap_err();
         assert!(
-            matches!(error, StoreError::UnknownSchema { found, known: 1, .. } if found.to_string() == version),
+            matches!(error, StoreError::UnknownSchema { found, known: 2, .. } if found.to_string() == version),
             "{error}"
         );
         assert_eq!(fs::read(&path).unwrap(), before);
@@ -241,28 +251,63 @@ fn an_unknown_schema_is_refused_and_left_alone() {
 }
 
 #[test]
+fn a_database_of_version_1_is_brought_up_to_date() {
+    let directory = directory();
+    let (_, schema) = MIGRATIONS[0];
+    tamper(
+        &directory,
+        &format!(
+            "{schema} PRAGMA user_version = 1;
+             INSERT INTO leases VALUES (x'20010db8000000000000000000000002', 'olt-1', x'0003000102000000000a', 7,
+                 'bound', {NOW}, {NOW} + 1, {NOW} + 2);
+             INSERT INTO conflicts VALUES
+                 (x'20010db8000000000000000000000004', 'olt-1', x'0003000102000000000a', {NOW} + 2);"
+        ),
+    );
+    let conflict = Conflict { cause: ConflictCause::Withdrawn, ..conflict(4) };
+    let expected = Contents { leases: vec![lease(2)], conflicts: vec![conflict] };
+    assert_eq!(open(&directory).load().unwrap(), expected);
+    assert_eq!(open(&directory).load().unwrap(), expected, "once");
+}
+
+#[test]
 fn an_unreadable_row_is_named() {
     let put = |table: &str, values: &str| format!("INSERT INTO {table} VALUES ({values})");
     let good = "x'20010db8000000000000000000000007'";
     for (statement, row, problem) in [
-        (put("leases", "x'2001', 'l', x'01', 1, 'bound', 1, 1, 1"), "[32, 1]", "address"),
-        (put("leases", &format!("{good}, 'l', x'', 1, 'bound', 1, 1, 1")), "2001:db8::7", "duid"),
-        (put("leases", &format!("{good}, 'l', zeroblob(131), 1, 'bound', 1, 1, 1")), "2001:db8::7", "duid"),
-        (put("leases", &format!("{good}, 'l', x'01', -1, 'bound', 1, 1, 1")), "2001:db8::7", "iaid"),
-        (put("leases", &format!("{good}, 'l', x'01', 4294967296, 'bound', 1, 1, 1")), "2001:db8::7", "iaid"),
-        (put("leases", &format!("{good}, 'l', x'01', 1, 'lost', 1, 1, 1")), "2001:db8::7", "state"),
+        (put("leases", "x'2001', 128, 'l', x'01', 1, 'bound', 1, 1, 1"), "[32, 1]", "address"),
+        (put("leases", &format!("{good}, 128, 'l', x'', 1, 'bound', 1, 1, 1")), "2001:db8::7", "duid"),
         (
-            put("leases", &format!("{good}, 'l', x'01', 1, 'bound', -1, 1, 1")),
+            put("leases", &format!("{good}, 128, 'l', zeroblob(131), 1, 'bound', 1, 1, 1")),
+            "2001:db8::7",
+            "duid",
+        ),
+        (put("leases", &format!("{good}, 128, 'l', x'01', -1, 'bound', 1, 1, 1")), "2001:db8::7", "iaid"),
+        (
+            put("leases", &format!("{good}, 128, 'l', x'01', 4294967296, 'bound', 1, 1, 1")),
+            "2001:db8::7",
+            "iaid",
+        ),
+        (put("leases", &format!("{good}, 128, 'l', x'01', 1, 'lost', 1, 1, 1")), "2001:db8::7", "state"),
+        (
+            put("leases", &format!("{good}, 128, 'l', x'01', 1, 'bound', -1, 1, 1")),
             "2001:db8::7",
             "preferred_until",
         ),
-        (put("leases", &format!("{good}, 'l', x'01', 1, 'bound', 1, 2, 1")), "2001:db8::7", "valid_until"),
         (
-            put("leases", &format!("{good}, CAST(x'ff' AS TEXT), x'01', 1, 'bound', 1, 1, 1")),
+            put("leases", &format!("{good}, 128, 'l', x'01', 1, 'bound', 1, 2, 1")),
+            "2001:db8::7",
+            "valid_until",
+        ),
+        (
+            put("leases", &format!("{good}, 128, CAST(x'ff' AS TEXT), x'01', 1, 'bound', 1, 1, 1")),
             "2001:db8::7",
             "link",
         ),
-        (put("conflicts", &format!("{good}, 'l', x'01', -1")), "2001:db8::7", "until"),
+        (put("conflicts", &format!("{good}, 128, 'l', x'01', 'declined', -1")), "2001:db8::7", "until"),
+        (put("conflicts", &format!("{good}, 128, 'l', x'01', 'bored', 1")), "2001:db8::7", "cause"),
+        (put("conflicts", &format!("{good}, 129, 'l', x'01', 'declined', 1")), "2001:db8::7", "length"),
+        (put("conflicts", &format!("{good}, 56, 'l', x'01', 'declined', 1")), "2001:db8::7", "host bits"),
     ] {
         let directory = directory();
         open(&directory).commit(&[Change::PutLease(lease(1))]).unwrap();
@@ -341,7 +386,7 @@ fn any_lease() -> impl Strategy<Value = Lease> {
         |(last, link, duid, iaid, bound, mut times)| {
             times.sort();
             Lease {
-                address: address(last),
+                resource: resource(last),
                 link,
                 duid: Duid::new(&duid).unwrap(),
                 iaid,
@@ -357,11 +402,15 @@ fn any_lease() -> impl Strategy<Value = Lease> {
 fn any_change() -> impl Strategy<Value = Change> {
     prop_oneof![
         any_lease().prop_map(Change::PutLease),
-        (0..6u16).prop_map(|last| Change::RemoveLease(address(last))),
-        any_lease().prop_map(|Lease { address, link, duid, expires_at: until, .. }| {
-            Change::PutConflict(Conflict { address, link, duid, until })
+        (0..6u16).prop_map(|last| Change::RemoveLease(resource(last))),
+        any_lease().prop_map(|Lease { resource, link, duid, state, expires_at: until, .. }| {
+            let cause = match state {
+                LeaseState::Bound => ConflictCause::Declined,
+                LeaseState::Remembered => ConflictCause::Withdrawn,
+            };
+            Change::PutConflict(Conflict { resource, link, duid, cause, until })
         }),
-        (0..6u16).prop_map(|last| Change::RemoveConflict(address(last))),
+        (0..6u16).prop_map(|last| Change::RemoveConflict(resource(last))),
     ]
 }
 

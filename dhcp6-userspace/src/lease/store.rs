@@ -22,12 +22,12 @@ pub trait Store: Send {
     fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError>;
 }
 
-/// Everything that a [`Store`] holds, ascending by address.
+/// Everything that a [`Store`] holds, ascending by first address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Contents {
     /// The leases, bound and remembered.
     pub leases: Vec<Lease>,
-    /// The addresses in conflict.
+    /// What is in conflict.
     pub conflicts: Vec<Conflict>,
 }
 
@@ -109,7 +109,7 @@ pub enum StoreError {
         problem: String,
     },
     /// A lease whose times contradict each other was to be stored; reading it back would be refused.
-    #[error("cannot store a contradictory lease of {}: {problem}", lease.address)]
+    #[error("cannot store a contradictory lease of {}: {problem}", lease.resource)]
     Contradictory {
         /// The lease.
         lease: Box<Lease>,

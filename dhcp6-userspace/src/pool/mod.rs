@@ -1,15 +1,15 @@
 //! Addresses, prefixes and their state; nothing of clients and messages.
 
-mod address_pool;
 mod interval_set;
 mod reserved_iid;
 mod resource;
+mod resource_pool;
 
 use std::{fmt, net::Ipv6Addr, str::FromStr};
 
-pub use address_pool::{AddressPool, Hold, PoolCounts};
 pub use interval_set::IntervalSet;
 pub use resource::{IaKind, Prefix, Resource};
+pub use resource_pool::{Hold, PoolCounts, ResourcePool};
 
 /// A range of addresses, both ends included; never empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -18,10 +18,10 @@ pub struct AddressRange {
     last: u128,
 }
 
-/// In which order free addresses are given out.
+/// In which order free addresses and prefixes are given out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Allocation {
-    /// Ascending, from the address behind the one given out last, and around.
+    /// Ascending, from the one behind that given out last, and around.
     Cyclic,
     /// Unpredictable.
     Random,

@@ -1,6 +1,6 @@
 //! What a lease is about: an address or a delegated prefix.
 
-use std::{fmt, net::Ipv6Addr, str::FromStr};
+use std::{cmp::Ordering, fmt, net::Ipv6Addr, str::FromStr};
 
 use super::{AddressRange, AddressRangeError};
 
@@ -21,6 +21,12 @@ impl Prefix {
     pub fn new(address: Ipv6Addr, length: u8) -> Result<Self, AddressRangeError> {
         AddressRange::from_prefix(address, length)?;
         Ok(Self { first: address, length })
+    }
+
+    /// The prefix of `length` bits that `address` lies in; `None` above 128.
+    pub fn around(address: Ipv6Addr, length: u8) -> Option<Self> {
+        let host_bits = u128::MAX.checked_shr(length.into()).unwrap_or(0);
+        (length <= 128).then(|| Self { first: (u128::from(address) & !host_bits).into(), length })
     }
 
     /// The first address.
@@ -58,8 +64,8 @@ impl fmt::Display for Prefix {
     }
 }
 
-/// What a lease is about (RFC 9915, section 4.2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// What a lease is about (RFC 9915, section 4.2). Ordered by first address, then length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Resource {
     /// Of an IA_NA.
     Address(Ipv6Addr),
@@ -77,11 +83,24 @@ pub enum IaKind {
 }
 
 impl Resource {
+    /// None comes before it.
+    pub const LEAST: Self = Self::Prefix(Prefix { first: Ipv6Addr::UNSPECIFIED, length: 0 });
+    /// None comes behind it.
+    pub const GREATEST: Self = Self::Prefix(Prefix { first: Ipv6Addr::from_bits(u128::MAX), length: 128 });
+
     /// The kind of IA that holds such a resource.
     pub fn kind(&self) -> IaKind {
         match self {
             Self::Address(_) => IaKind::Na,
             Self::Prefix(_) => IaKind::Pd,
+        }
+    }
+
+    /// Its prefix length in bits: 128 for an address.
+    pub fn length(&self) -> u8 {
+        match self {
+            Self::Address(_) => 128,
+            Self::Prefix(prefix) => prefix.length,
         }
     }
 
@@ -112,6 +131,22 @@ impl IaKind {
             Self::Na => "na",
             Self::Pd => "pd",
         }
+    }
+}
+
+impl Ord for Resource {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let key = |resource: &Self| match resource {
+            Self::Prefix(prefix) => (prefix.first, prefix.length, IaKind::Pd),
+            Self::Address(address) => (*address, 128, IaKind::Na),
+        };
+        key(self).cmp(&key(other))
+    }
+}
+
+impl PartialOrd for Resource {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 

@@ -8,7 +8,6 @@ mod render;
 
 use std::{
     fmt,
-    net::Ipv6Addr,
     path::{Path, PathBuf},
     process::ExitCode,
     thread,
@@ -18,12 +17,13 @@ use std::{
 use clap::{Parser, Subcommand, ValueEnum};
 use dhcp6_common::wire::Duid;
 use dhcp6_userspace::{
-    control::{Cleared, ControlError, LeaseRow, PoolDetail, PoolRow, Query, Status, ask},
-    engine::AddressState,
+    control::{Cleared, ControlError, LeaseRow, PoolDetail, PoolRow, Query, Released, Status, Text, ask},
+    engine::ResourceState,
     fastpath::MapError,
+    pool::Resource,
 };
 
-use self::render::Output;
+use self::render::{Export, Output};
 
 /// Shows what dhcp6d and its XDP program know and count.
 #[derive(Debug, Parser)]
@@ -46,13 +46,13 @@ struct Arguments {
 enum Command {
     /// The daemon, its links, the XDP mode of each interface, the store.
     Status,
-    /// The pools of addresses.
+    /// The pools of addresses and prefixes.
     #[command(subcommand)]
     Pool(PoolCommand),
     /// The leases.
     #[command(subcommand)]
     Lease(LeaseCommand),
-    /// The addresses that clients found in use.
+    /// The addresses that clients found in use, and what may still be in use by clients that lost it.
     #[command(subcommand)]
     Conflict(ConflictCommand),
     /// The BPF maps.
@@ -68,9 +68,9 @@ enum Command {
 
 #[derive(Debug, Subcommand)]
 enum PoolCommand {
-    /// How many addresses of each link are idle, used, in conflict and excluded.
+    /// How many addresses and prefixes of each link are idle, used, in conflict and excluded.
     List,
-    /// The addresses of a link.
+    /// The addresses and prefixes of a link.
     Show {
         /// Name of the link.
         link: String,
@@ -93,7 +93,7 @@ enum StateArgument {
 
 #[derive(Debug, Subcommand)]
 enum LeaseCommand {
-    /// Who has which address until when.
+    /// Who has which address or prefix until when.
     List {
         /// Only those of this link.
         #[arg(long)]
@@ -102,14 +102,29 @@ enum LeaseCommand {
         #[arg(long)]
         duid: Option<Duid>,
     },
+    /// One lease.
+    Show {
+        /// Its address or prefix.
+        #[arg(value_name = "ADDRESS|PREFIX")]
+        resource: Resource,
+    },
+    /// Ends a lease whose client is gone: the address or prefix may be assigned again at once.
+    Release {
+        /// Its address or prefix.
+        #[arg(value_name = "ADDRESS|PREFIX")]
+        resource: Resource,
+    },
+    /// All leases as comma-separated values.
+    Export,
 }
 
 #[derive(Debug, Subcommand)]
 enum ConflictCommand {
-    /// Makes an address assignable again, before its hold ends.
+    /// Makes an address or prefix assignable again, before its hold ends.
     Clear {
-        /// The address.
-        address: Ipv6Addr,
+        /// The address or prefix.
+        #[arg(value_name = "ADDRESS")]
+        resource: Resource,
     },
 }
 
@@ -191,10 +206,10 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         Command::Pool(PoolCommand::List) => output.show(&ask::<Vec<PoolRow>>(socket, &Query::PoolList)?),
         Command::Pool(PoolCommand::Show { link, state, limit }) => {
             let state = state.map(|state| match state {
-                StateArgument::Idle => AddressState::Idle,
-                StateArgument::Used => AddressState::Used,
-                StateArgument::Conflict => AddressState::Conflict,
-                StateArgument::Excluded => AddressState::Excluded,
+                StateArgument::Idle => ResourceState::Idle,
+                StateArgument::Used => ResourceState::Used,
+                StateArgument::Conflict => ResourceState::Conflict,
+                StateArgument::Excluded => ResourceState::Excluded,
             });
             let query = Query::PoolShow { link: link.clone(), state, limit: *limit };
             output.show(&ask::<PoolDetail>(socket, &query)?);
@@ -203,8 +218,21 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
             let query = Query::LeaseList { link: link.clone(), duid: duid.as_ref().map(ToString::to_string) };
             output.show(&ask::<Vec<LeaseRow>>(socket, &query)?);
         }
-        Command::Conflict(ConflictCommand::Clear { address }) => {
-            output.show(&ask::<Cleared>(socket, &Query::ConflictClear { address: *address })?);
+        Command::Lease(LeaseCommand::Show { resource }) => {
+            let query = Query::LeaseShow { resource: Text(*resource) };
+            output.show(&ask::<LeaseRow>(socket, &query)?);
+        }
+        Command::Lease(LeaseCommand::Release { resource }) => {
+            let query = Query::LeaseRelease { resource: Text(*resource) };
+            output.show(&ask::<Released>(socket, &query)?);
+        }
+        Command::Lease(LeaseCommand::Export) => {
+            let query = Query::LeaseList { link: None, duid: None };
+            output.show(&Export(ask(socket, &query)?));
+        }
+        Command::Conflict(ConflictCommand::Clear { resource }) => {
+            let query = Query::ConflictClear { resource: Text(*resource) };
+            output.show(&ask::<Cleared>(socket, &query)?);
         }
         Command::Map(command) => {
             let maps = maps::open(&pin_dir_of(pin_dir.as_deref(), socket))?;

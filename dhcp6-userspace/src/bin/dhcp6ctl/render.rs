@@ -5,8 +5,10 @@ use std::fmt::Display;
 use comfy_table::{Table, presets::NOTHING};
 use dhcp6_common::Reason;
 use dhcp6_userspace::{
-    control::{AddressRow, Cleared, Count, Counts, LeaseRow, PoolDetail, PoolRow, Status},
-    engine::AddressState,
+    control::{
+        AddressRow, Cleared, Count, Counts, LeaseRow, PoolDetail, PoolRow, PrefixRow, Released, Status,
+    },
+    engine::ResourceState,
     fastpath::MapDescription,
 };
 use serde::Serialize;
@@ -94,44 +96,73 @@ impl ForPeople for Status {
 }
 
 impl ForPeople for Vec<PoolRow> {
+    /// Of links without prefixes, these are left out.
     fn for_people(&self) -> String {
-        table(
-            ["LINK", "INTERFACE", "IDLE", "USED", "CONFLICT", "EXCLUDED"],
-            self.iter().map(|row| {
-                let [idle, used, conflict, excluded] = counts(&row.counts);
-                [row.link.clone(), or_dash(row.interface.as_ref()), idle, used, conflict, excluded]
-            }),
-        )
+        let rows = self.iter().flat_map(|row| {
+            let kinds = [("addresses", &row.counts), ("prefixes", &row.prefix_counts)];
+            kinds
+                .into_iter()
+                .enumerate()
+                .filter(|(index, (_, of_kind))| *index == 0 || !is_zero(of_kind))
+                .map(|(_, (kind, of_kind))| {
+                    let [idle, used, conflict, excluded] = counts(of_kind);
+                    let interface = or_dash(row.interface.as_ref());
+                    [row.link.clone(), interface, kind.to_owned(), idle, used, conflict, excluded]
+                })
+        });
+        table(["LINK", "INTERFACE", "OF", "IDLE", "USED", "CONFLICT", "EXCLUDED"], rows)
     }
+}
+
+fn is_zero(counts: &Counts) -> bool {
+    let Counts { idle, used, conflict, excluded } = counts;
+    [idle, used, conflict, excluded].into_iter().all(|Count(count)| *count == 0)
 }
 
 impl ForPeople for PoolDetail {
     fn for_people(&self) -> String {
-        let [idle, used, conflict, excluded] = counts(&self.counts);
-        let rows = self.addresses.iter().map(|AddressRow { address, state, duid }| {
-            let state = match state {
-                AddressState::Idle => "idle",
-                AddressState::Used => "used",
-                AddressState::Conflict => "conflict",
-                AddressState::Excluded => "excluded",
-            };
-            [address.to_string(), state.to_owned(), or_dash(duid.as_ref())]
+        let Self { link, counts: of_addresses, prefix_counts, addresses, prefixes } = self;
+        let addresses = addresses.iter().map(|AddressRow { address, state, duid }| {
+            [address.to_string(), state_name(*state).to_owned(), or_dash(duid.as_ref())]
         });
-        format!(
-            "{}: {idle} idle, {used} used, {conflict} in conflict, {excluded} excluded\n\n{}",
-            self.link,
-            table(["ADDRESS", "STATE", "DUID"], rows)
-        )
+        let prefixes = prefixes.iter().map(|PrefixRow { prefix, state, duid }| {
+            [prefix.to_string(), state_name(*state).to_owned(), or_dash(duid.as_ref())]
+        });
+        let mut text = String::new();
+        for (kind, of_kind) in [("addresses", of_addresses), ("prefixes", prefix_counts)] {
+            if kind == "addresses" || !is_zero(of_kind) {
+                let [idle, used, conflict, excluded] = counts(of_kind);
+                text += &format!(
+                    "{link}: {kind}: {idle} idle, {used} used, {conflict} in conflict, {excluded} excluded\n"
+                );
+            }
+        }
+        let rows = table(["MEMBER", "STATE", "DUID"], addresses.chain(prefixes));
+        format!("{text}\n{rows}")
     }
+}
+
+fn state_name(state: ResourceState) -> &'static str {
+    match state {
+        ResourceState::Idle => "idle",
+        ResourceState::Used => "used",
+        ResourceState::Conflict => "conflict",
+        ResourceState::Excluded => "excluded",
+    }
+}
+
+/// The address or prefix of a lease.
+fn resource(lease: &LeaseRow) -> String {
+    lease.prefix.map_or_else(|| or_dash(lease.address), |prefix| prefix.to_string())
 }
 
 impl ForPeople for Vec<LeaseRow> {
     fn for_people(&self) -> String {
         table(
-            ["ADDRESS", "LINK", "STATE", "VALID UNTIL", "IAID", "DUID"],
+            ["LEASE", "LINK", "STATE", "VALID UNTIL", "IAID", "DUID"],
             self.iter().map(|lease| {
                 [
-                    lease.address.to_string(),
+                    resource(lease),
                     lease.link.clone(),
                     lease.state.clone(),
                     lease.valid_until.clone(),
@@ -140,6 +171,49 @@ impl ForPeople for Vec<LeaseRow> {
                 ]
             }),
         )
+    }
+}
+
+impl ForPeople for LeaseRow {
+    fn for_people(&self) -> String {
+        let resource = resource(self);
+        let Self { link, duid, iaid, kind, preferred_until, valid_until, state, .. } = self;
+        format!(
+            "{resource} on {link}: {state}\n\
+             client     {duid}, IA_{} {iaid}\n\
+             preferred  until {preferred_until}\n\
+             valid      until {valid_until}",
+            kind.to_uppercase()
+        )
+    }
+}
+
+/// All leases, one a line for other programs.
+#[derive(Serialize)]
+#[serde(transparent)]
+pub(crate) struct Export(pub(crate) Vec<LeaseRow>);
+
+impl ForPeople for Export {
+    fn for_people(&self) -> String {
+        let header = "link,duid,iaid,kind,address,prefix,preferred_until,valid_until,state".to_owned();
+        let lines = self.0.iter().map(|lease| {
+            let LeaseRow { link, duid, iaid, kind, address, prefix, preferred_until, valid_until, state } =
+                lease;
+            let address = address.map(|address| address.to_string()).unwrap_or_default();
+            let prefix = prefix.map(|prefix| prefix.to_string()).unwrap_or_default();
+            // Names of links have no white space, but may have a comma or a quotation mark.
+            let link = link.replace('"', "\"\"");
+            format!(
+                "\"{link}\",{duid},{iaid},{kind},{address},{prefix},{preferred_until},{valid_until},{state}"
+            )
+        });
+        std::iter::once(header).chain(lines).collect::<Vec<_>>().join("\n")
+    }
+}
+
+impl ForPeople for Released {
+    fn for_people(&self) -> String {
+        format!("{} may be assigned again", self.released)
     }
 }
 

@@ -7,8 +7,9 @@ use super::{
     server::{Crash, SMALL, Server, with_reservations},
 };
 use crate::{
-    engine::{AddressState, DropReason},
+    engine::{DropReason, ResourceState},
     lease::{Change, LeaseState},
+    pool::IaKind,
     time::Time,
 };
 
@@ -51,7 +52,7 @@ fn who_has_to_move_keeps_its_address_from_others_until_its_promise_ends() {
 
 #[test]
 fn an_end_that_was_not_stored_is_stored_with_the_next_batch() {
-    for (kind, state) in [(MessageType::Release, None), (MessageType::Decline, Some(AddressState::Conflict))]
+    for (kind, state) in [(MessageType::Release, None), (MessageType::Decline, Some(ResourceState::Conflict))]
     {
         // Given a client whose Release or Decline is not committed.
         let mut server = Server::start(&SMALL.replace("= \"2000s\"", "= \"infinity\""));
@@ -70,7 +71,7 @@ fn an_end_that_was_not_stored_is_stored_with_the_next_batch() {
         let leases = server.store.contents().leases;
         assert_eq!(leases.iter().filter(bound).count(), 1, "{kind:?}");
         assert_eq!(server.ask(&Message::rapid(1)).address(), on_link(0x1002), "{kind:?}");
-        let conflicts = server.engine.addresses(0, Some(AddressState::Conflict), 9);
+        let conflicts = server.engine.resources(0, IaKind::Na, Some(ResourceState::Conflict), 9);
         assert_eq!(conflicts.first().map(|view| view.state), state, "matrix row X-6");
     }
 }
@@ -128,7 +129,7 @@ fn a_failed_commit_withholds_the_reply_and_the_next_message_asks_again() {
     }
     let address = server.ask(&Message::rapid(1)).address();
     assert!(server.needed_commit);
-    assert_eq!(server.store.contents().leases[0].address, address);
+    assert_eq!(server.store.contents().leases[0].resource, address.into());
     // What storage covers is promised even while it fails.
     server.advance(600);
     server.store.fail_next(1);

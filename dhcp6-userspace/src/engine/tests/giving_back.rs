@@ -8,8 +8,9 @@ use super::{
     server::{SMALL, Server, with_reservations},
 };
 use crate::{
-    engine::{AddressState, DropReason},
+    engine::{DropReason, ResourceState},
     lease::LeaseState,
+    pool::IaKind,
 };
 
 const BOTH: [MessageType; 2] = [MessageType::Release, MessageType::Decline];
@@ -49,7 +50,7 @@ fn a_confirm_is_judged_by_the_link_alone() {
 #[test]
 fn a_confirm_without_an_address_is_dropped() {
     let bare = Message::of(MessageType::Confirm, &duid(1));
-    for message in [bare.clone(), bare.clone().ia_na(1, &[]), bare.ia_pd(1)] {
+    for message in [bare.clone(), bare.clone().ia_na(1, &[]), bare.ia_pd(1, &[])] {
         let outcome = Server::start(SMALL).send(&message);
         assert_eq!(outcome, Err(DropReason::NothingToConfirm), "matrix row C-3");
     }
@@ -76,7 +77,7 @@ fn an_unknown_ia_has_no_binding_and_the_message_succeeds() {
     for (kind, row) in [(MessageType::Release, "L-2"), (MessageType::Decline, "X-3")] {
         let mut server = Server::start(SMALL);
         let address = server.ask(&Message::rapid(1)).address();
-        let message = Message::of(kind, &duid(1)).ia_na(9, &[address]).ia_na(1, &[address]).ia_pd(1);
+        let message = Message::of(kind, &duid(1)).ia_na(9, &[address]).ia_na(1, &[address]).ia_pd(1, &[]);
         let reply = server.ask(&message);
         assert_success(&reply, 1, row);
         let [na, pd] = reply.ias().try_into().expect("the IAs without a binding");
@@ -103,7 +104,11 @@ fn what_is_another_clients_or_not_in_the_ia_stays() {
         assert_eq!(bound(&server), 2, "matrix rows L-3, L-4, X-4: {kind:?}");
         assert_eq!(server.ask(&Message::rapid(1)).address(), owned, "matrix rows L-3, X-4: {kind:?}");
         assert_eq!(server.ask(&Message::rapid(2)).address(), other, "matrix rows L-4, X-4: {kind:?}");
-        assert_eq!(server.engine.addresses(0, Some(AddressState::Conflict), 9), [], "matrix row X-4");
+        assert_eq!(
+            server.engine.resources(0, IaKind::Na, Some(ResourceState::Conflict), 9),
+            [],
+            "matrix row X-4"
+        );
     }
 }
 
@@ -128,10 +133,10 @@ fn a_declined_address_is_out_of_use_for_a_while() {
         assert!(given.iter().all(|(given, _, _)| *given != address), "matrix rows X-1, X-5");
         server.restart();
     }
-    let [conflict] = &server.engine.addresses(0, Some(AddressState::Conflict), 9)[..] else {
+    let [conflict] = &server.engine.resources(0, IaKind::Na, Some(ResourceState::Conflict), 9)[..] else {
         panic!("matrix row X-6: the conflict survives a restart")
     };
-    assert_eq!((conflict.address, conflict.duid), (address, Some(duid(1))), "matrix row X-6");
+    assert_eq!((conflict.resource, conflict.duid), (address.into(), Some(duid(1))), "matrix row X-6");
     server.advance(4999);
     assert_eq!(server.store.contents().conflicts.len(), 1, "matrix row X-6");
     server.advance(1);
@@ -187,9 +192,9 @@ fn an_operator_may_end_a_conflict() {
     let mut server = Server::start(SMALL);
     let address = server.ask(&Message::rapid(1)).address();
     server.ask(&Message::with_ia(MessageType::Decline, 1, &[address]));
-    assert!(!server.engine.clear_conflict(on_link(0x1001)), "that address is in no conflict");
-    assert!(server.engine.clear_conflict(address));
-    assert!(!server.engine.clear_conflict(address), "not twice");
+    assert!(!server.engine.clear_conflict(on_link(0x1001).into()), "that address is in no conflict");
+    assert!(server.engine.clear_conflict(address.into()));
+    assert!(!server.engine.clear_conflict(address.into()), "not twice");
     server.round(&[], None);
     assert_eq!(server.store.contents().conflicts, [], "matrix row X-6: it stays ended");
     let hint = Message::with_ia(MessageType::Solicit, 2, &[address]).option(OptionCode::RAPID_COMMIT, &[]);

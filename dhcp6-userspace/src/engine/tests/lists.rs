@@ -6,17 +6,17 @@ use super::{
     message::{Message, on_link},
     server::{SMALL, Server, with_reservations},
 };
-use crate::engine::AddressState;
+use crate::{engine::ResourceState, pool::IaKind};
 
 /// How many addresses of each list the counts say there are.
 fn counts(server: &Server) -> [u128; 4] {
-    let counts = server.engine.links().next().expect("a link").counts;
+    let counts = server.engine.links().next().expect("a link").addresses;
     [counts.idle, counts.used.into(), counts.conflict.into(), counts.excluded]
 }
 
 fn lists(server: &Server) -> [u128; 4] {
-    [AddressState::Idle, AddressState::Used, AddressState::Conflict, AddressState::Excluded]
-        .map(|state| server.engine.addresses(0, Some(state), usize::MAX).len() as u128)
+    [ResourceState::Idle, ResourceState::Used, ResourceState::Conflict, ResourceState::Excluded]
+        .map(|state| server.engine.resources(0, IaKind::Na, Some(state), usize::MAX).len() as u128)
 }
 
 #[test]
@@ -47,14 +47,17 @@ fn lists_say_who_has_what() {
     server.ask(&Message::rapid(1));
     server.ask(&Message::rapid(2));
     server.ask(&Message::with_ia(MessageType::Decline, 2, &[on_link(0x1001)]));
-    let all: Vec<_> = { server.engine.addresses(0, None, 9).into_iter() }
-        .map(|view| (view.address, view.state, view.duid))
+    let all: Vec<_> = { server.engine.resources(0, IaKind::Na, None, 9).into_iter() }
+        .map(|view| (view.resource, view.state, view.duid))
         .collect();
     let [one, other] = [1, 2].map(|client| Some(super::message::duid(client)));
     assert_eq!(
         all,
-        [(on_link(0x1000), AddressState::Used, one), (on_link(0x1001), AddressState::Conflict, other),],
+        [
+            (on_link(0x1000).into(), ResourceState::Used, one),
+            (on_link(0x1001).into(), ResourceState::Conflict, other),
+        ],
         "matrix row X-1"
     );
-    assert_eq!(server.engine.addresses(0, None, 1).len(), 1);
+    assert_eq!(server.engine.resources(0, IaKind::Na, None, 1).len(), 1);
 }

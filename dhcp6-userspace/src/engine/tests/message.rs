@@ -5,6 +5,8 @@ use std::net::Ipv6Addr;
 use dhcp6_common::wire::{Duid, MessageType, OptionCode, OptionWalker, StatusCode};
 use dhcproto::{Decodable as _, v6};
 
+use crate::pool::{IaKind, Prefix, Resource};
+
 /// The Server Identifier of the server under test.
 pub(super) const SERVER: [u8; 7] = [0, 2, 0, 0, 0xab, 0x11, 0x99];
 pub(super) const TRANSACTION: [u8; 3] = [0xab, 0xcd, 0xef];
@@ -77,8 +79,30 @@ impl Message {
         self.option(OptionCode::IA_NA, &value)
     }
 
-    pub(super) fn ia_pd(self, iaid: u32) -> Self {
-        self.option(OptionCode::IA_PD, &[iaid, 0, 0].map(u32::to_be_bytes).concat())
+    /// An IA_PD that names these prefixes, with T1, T2 and lifetimes to be ignored.
+    pub(super) fn ia_pd(self, iaid: u32, prefixes: &[Prefix]) -> Self {
+        let mut value = [iaid, 77, 88].map(u32::to_be_bytes).concat();
+        for prefix in prefixes {
+            let mut option = [7777u32, 8888].map(u32::to_be_bytes).concat();
+            option.push(prefix.length());
+            option.extend(prefix.first().octets());
+            put(&mut value, OptionCode::IA_PREFIX, &option);
+        }
+        self.option(OptionCode::IA_PD, &value)
+    }
+
+    /// An IA of either kind.
+    pub(super) fn ia(self, kind: IaKind, iaid: u32, named: &[Resource]) -> Self {
+        let addresses: Vec<_> = named.iter().filter_map(Resource::address).collect();
+        let prefix = |resource: &Resource| match resource {
+            Resource::Prefix(prefix) => Some(*prefix),
+            Resource::Address(_) => None,
+        };
+        let prefixes: Vec<_> = named.iter().filter_map(prefix).collect();
+        match kind {
+            IaKind::Na => self.ia_na(iaid, &addresses),
+            IaKind::Pd => self.ia_pd(iaid, &prefixes),
+        }
     }
 
     /// An Option Request option.
@@ -121,6 +145,10 @@ pub(super) struct Ia {
     pub(super) t2: u32,
     /// Address, preferred and valid lifetime.
     pub(super) addresses: Vec<(Ipv6Addr, u32, u32)>,
+    /// Prefix, preferred and valid lifetime.
+    pub(super) prefixes: Vec<(Prefix, u32, u32)>,
+    /// Values of the PD Exclude options in the prefixes.
+    pub(super) excluded: Vec<Vec<u8>>,
     /// Codes of the Status Code options.
     pub(super) status: Vec<u16>,
     /// How many options of other kinds it has.
@@ -183,6 +211,15 @@ impl Reply {
         *address
     }
 
+    /// The prefix of the only lease in the only IA_PD.
+    #[track_caller]
+    pub(super) fn prefix(&self) -> Prefix {
+        let ias = self.ias().into_iter().filter(|ia| ia.code == OptionCode::IA_PD);
+        let leased: Vec<_> = ias.flat_map(|ia| ia.prefixes).filter(|(_, _, valid)| *valid > 0).collect();
+        let [(prefix, _, _)] = leased[..] else { panic!("not one prefix: {self:?}") };
+        prefix
+    }
+
     /// The code of the message's own Status Code option.
     pub(super) fn status(&self) -> Option<StatusCode> {
         let values = self.values(OptionCode::STATUS_CODE);
@@ -207,12 +244,28 @@ impl Ia {
             t1: number(4),
             t2: number(8),
             addresses: Vec::new(),
+            prefixes: Vec::new(),
+            excluded: Vec::new(),
             status: Vec::new(),
             others: 0,
         };
         for (code, value) in read_options(&value[12..]) {
             match code {
+                OptionCode::IA_PREFIX => {
+                    assert_eq!(ia.code, OptionCode::IA_PD, "matrix row O-8");
+                    let (header, options) = value.split_first_chunk::<25>().expect("an IA Prefix");
+                    let number =
+                        |at: usize| u32::from_be_bytes(header[at..at + 4].try_into().expect("4 octets"));
+                    let first: [u8; 16] = *header.last_chunk().expect("an address");
+                    let prefix = Prefix::new(first.into(), header[8]).expect("matrix row O-14: no host bits");
+                    ia.prefixes.push((prefix, number(0), number(4)));
+                    for (code, value) in read_options(options) {
+                        assert_eq!(code, OptionCode::PD_EXCLUDE, "nothing else is in a prefix");
+                        ia.excluded.push(value);
+                    }
+                }
                 OptionCode::IA_ADDRESS => {
+                    assert_eq!(ia.code, OptionCode::IA_NA, "matrix row O-8");
                     let (address, rest) = value.split_first_chunk::<16>().expect("an address");
                     let [p0, p1, p2, p3, v0, v1, v2, v3] = rest.try_into().expect("two lifetimes, no more");
                     let preferred = u32::from_be_bytes([p0, p1, p2, p3]);
@@ -228,7 +281,18 @@ impl Ia {
 
     /// Whether it holds one status and nothing else.
     pub(super) fn is_only(&self, wanted: StatusCode) -> bool {
-        self.status == [wanted as u16] && self.addresses.is_empty() && self.others == 0
+        self.status == [wanted as u16] && self.leases().is_empty() && self.others == 0
+    }
+
+    /// The kind of the IA.
+    pub(super) fn kind(&self) -> IaKind {
+        if self.code == OptionCode::IA_NA { IaKind::Na } else { IaKind::Pd }
+    }
+
+    /// Addresses and prefixes with their preferred and valid lifetimes.
+    pub(super) fn leases(&self) -> Vec<(Resource, u32, u32)> {
+        let addresses = self.addresses.iter().map(|(address, p, v)| ((*address).into(), *p, *v));
+        addresses.chain(self.prefixes.iter().map(|(prefix, p, v)| ((*prefix).into(), *p, *v))).collect()
     }
 }
 

@@ -39,7 +39,7 @@ fn sent(requested: &[u16]) -> Vec<u16> {
 #[test]
 fn options_come_in_one_order() {
     let all = [65000, 56, 24, 23];
-    let two = |kind| Message::of(kind, &duid(1)).requests(&all).ia_na(2, &[]).ia_na(1, &[]).ia_pd(3);
+    let two = |kind| Message::of(kind, &duid(1)).requests(&all).ia_na(2, &[]).ia_na(1, &[]).ia_pd(3, &[]);
     for (message, head) in [
         (two(MessageType::Solicit), &[3, 3, 25, 2, 7][..]),
         (two(MessageType::Solicit).option(OptionCode::RAPID_COMMIT, &[]), &[3, 3, 25, 2, 14]),
@@ -157,7 +157,7 @@ fn the_block_for_the_kernel_is_that_of_a_reply() {
     for requested in subsets() {
         let mut server = Server::start(&config());
         let message = Message::rapid(1).requests(&requested);
-        let arrival = Arrival { link: Some(0), multicast: true };
+        let arrival = Arrival { link: Some(0), mac: None, multicast: true };
         let answer = server.engine.handle(server.now, arrival, message.octets());
         let octets = answer.expect("an answer").message;
         let mut client = Vec::new();

@@ -25,7 +25,7 @@ fn relayed(host: u16) -> Ipv6Addr {
 const PEER: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 9);
 
 /// A Relay-forward of these options and this message, which comes last.
-fn forward(hops: u8, link: Ipv6Addr, options: &[(OptionCode, &[u8])], inner: &[u8]) -> Vec<u8> {
+pub(super) fn forward(hops: u8, link: Ipv6Addr, options: &[(OptionCode, &[u8])], inner: &[u8]) -> Vec<u8> {
     let mut octets = vec![MessageType::RelayForward as u8, hops];
     octets.extend(link.octets());
     octets.extend(PEER.octets());
@@ -37,7 +37,7 @@ fn forward(hops: u8, link: Ipv6Addr, options: &[(OptionCode, &[u8])], inner: &[u
 }
 
 /// A Relay-reply, taken apart: its first 34 octets, and its options.
-fn open(octets: &[u8]) -> (Vec<u8>, Vec<(OptionCode, Vec<u8>)>) {
+pub(super) fn open(octets: &[u8]) -> (Vec<u8>, Vec<(OptionCode, Vec<u8>)>) {
     let options = dhcp6_common::wire::OptionWalker::new(&octets[34..]);
     let options = options.map(|option| option.expect("a strict sequence of options"));
     (octets[..34].to_vec(), options.map(|option| (option.code, option.value.to_vec())).collect())
@@ -53,7 +53,7 @@ fn answer_on(
     link: Option<u32>,
     octets: &[u8],
 ) -> Result<(Vec<u8>, AnswerPort), DropReason> {
-    let answer = server.engine.handle(server.now, Arrival { link, multicast: false }, octets)?;
+    let answer = server.engine.handle(server.now, Arrival { link, mac: None, multicast: false }, octets)?;
     assert_eq!(answer.kind, MessageType::RelayReply);
     Ok((answer.message, answer.port))
 }

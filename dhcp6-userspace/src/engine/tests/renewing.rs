@@ -45,7 +45,7 @@ fn addresses_that_the_client_may_not_use_get_lifetimes_of_zero() {
         let withdrawn = [(owner, 0, 0), (off_link(), 0, 0)];
         assert_eq!(ia.addresses[1..], withdrawn, "matrix rows N-3, N-10, N-13, N-14: {kind:?}");
         let lease = &server.engine.leases()[0];
-        assert_eq!((lease.address, lease.duid), (owner, duid(2)), "matrix row N-14: {kind:?}");
+        assert_eq!((lease.resource, lease.duid), (owner.into(), duid(2)), "matrix row N-14: {kind:?}");
     }
 }
 
@@ -64,7 +64,7 @@ fn an_address_that_left_the_configuration_is_withdrawn() {
         let valid: Vec<_> = ia.addresses.iter().map(|(address, _, valid)| (*address, *valid)).collect();
         let expected: Vec<_> = given.map(|given| (given, 2000)).into_iter().chain([(address, 0)]).collect();
         assert_eq!(valid, expected, "matrix rows N-3, N-7, N-10: {kind:?}");
-        let held = server.store.contents().leases.iter().any(|lease| lease.address == address);
+        let held = server.store.contents().leases.iter().any(|lease| lease.resource == address.into());
         assert!(!held, "matrix row N-7: {kind:?}");
     }
 }

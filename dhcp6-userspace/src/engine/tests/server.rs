@@ -92,7 +92,7 @@ impl Server {
 
     /// One round of the daemon (see the documentation of the engine); `None` where it dies.
     pub(super) fn round(&mut self, messages: &[Message], crash: Option<Crash>) -> Option<Vec<Outcome>> {
-        let arrival = Arrival { link: Some(0), multicast: true };
+        let arrival = Arrival { link: Some(0), mac: None, multicast: true };
         let mut outcomes = Vec::new();
         for message in messages {
             outcomes.push(self.engine.handle(self.now, arrival, message.octets()));
@@ -141,7 +141,7 @@ impl Server {
 
     /// A message that comes by itself, not in a round, to see why it is dropped.
     pub(super) fn handle(&mut self, octets: &[u8], multicast: bool) -> Result<Reply, DropReason> {
-        let answer = self.engine.handle(self.now, Arrival { link: Some(0), multicast }, octets)?;
+        let answer = self.engine.handle(self.now, Arrival { link: Some(0), mac: None, multicast }, octets)?;
         Ok(Reply::decode(&answer.message))
     }
 
@@ -160,7 +160,7 @@ impl Server {
 
     /// Whether anything is bound, offered, declined or about to be stored.
     pub(super) fn is_untouched(&mut self) -> bool {
-        let counts = self.engine.links().next().expect("a link").counts;
+        let counts = self.engine.links().next().expect("a link").addresses;
         let batch = self.engine.take_batch();
         counts.used == 0 && counts.conflict == 0 && batch.is_empty() && self.engine.leases().is_empty()
     }

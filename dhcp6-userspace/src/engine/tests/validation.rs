@@ -119,7 +119,7 @@ fn needs_server(kind: MessageType) -> bool {
 #[test]
 fn an_information_request_has_no_ia() {
     let message = Message::of(MessageType::InformationRequest, &duid(1));
-    for message in [message.clone().ia_na(1, &[]), message.ia_pd(1)] {
+    for message in [message.clone().ia_na(1, &[]), message.ia_pd(1, &[])] {
         let dropped = Server::start(SMALL).send(&message);
         assert_eq!(dropped, Err(DropReason::IaInInformationRequest), "matrix row V-14");
     }
@@ -139,8 +139,8 @@ fn unknown_options_are_as_good_as_absent() {
         let mut without = plain(kind);
         if kind != MessageType::InformationRequest {
             without = without.ia_na(1, &[on_link(0x1000)]);
-            with_unknown = with_unknown.ia_na_with(1, &[on_link(0x1000)], unknown).ia_pd(1);
-            without = without.ia_pd(1);
+            with_unknown = with_unknown.ia_na_with(1, &[on_link(0x1000)], unknown).ia_pd(1, &[]);
+            without = without.ia_pd(1, &[]);
         }
         let [expected, reply] = [without, with_unknown].map(|message| Server::start(SMALL).ask(&message));
         assert_eq!(reply, expected, "matrix rows V-21, V-22, V-23, Q-10: {kind:?}");
@@ -245,8 +245,8 @@ fn duids_that_nearly_agree_are_different_clients() {
 #[test]
 fn ias_are_told_apart_by_type_and_iaid() {
     let mut server = Server::start(SMALL);
-    let message = Message::of(MessageType::Request, &duid(1)).ia_na(7, &[]).ia_pd(7).ia_na(8, &[]);
-    let message = message.ia_na(7, &[on_link(0x1003)]).ia_pd(7);
+    let message = Message::of(MessageType::Request, &duid(1)).ia_na(7, &[]).ia_pd(7, &[]).ia_na(8, &[]);
+    let message = message.ia_na(7, &[on_link(0x1003)]).ia_pd(7, &[]);
     let ias = server.ask(&message).ias();
     let kinds: Vec<_> = ias.iter().map(|ia| (ia.code, ia.iaid)).collect();
     let (na, pd) = (OptionCode::IA_NA, OptionCode::IA_PD);
@@ -262,7 +262,8 @@ fn full(kind: MessageType, client: u8) -> Message {
         message = message.option(OptionCode::RAPID_COMMIT, &[]);
     }
     if kind != MessageType::InformationRequest {
-        message = message.ia_pd(1).ia_na_with(1, &[on_link(0x1000), on_link(0x1002)], &[0xfe, 0xed, 0, 0]);
+        message =
+            message.ia_pd(1, &[]).ia_na_with(1, &[on_link(0x1000), on_link(0x1002)], &[0xfe, 0xed, 0, 0]);
     }
     message
 }

@@ -1,4 +1,4 @@
-//! Tests of [`AddressPool`].
+//! Tests of [`ResourcePool`].
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,33 +8,42 @@ use std::{
 use proptest::prelude::*;
 use rand::{SeedableRng, rngs::StdRng};
 
-use super::{AddressPool, Hold, PoolCounts};
-use crate::pool::{AddressRange, Allocation};
+use super::{Hold, PoolCounts, ResourcePool};
+use crate::pool::{AddressRange, Allocation, Prefix, Resource};
 
-fn address(text: &str) -> Ipv6Addr {
+fn address(text: &str) -> Resource {
+    text.parse().unwrap()
+}
+
+fn prefix(text: &str) -> Prefix {
     text.parse().unwrap()
 }
 
 fn range(first: &str, last: &str) -> AddressRange {
-    AddressRange::new(address(first), address(last)).unwrap()
+    AddressRange::new(first.parse().unwrap(), last.parse().unwrap()).unwrap()
 }
 
 fn rng() -> StdRng {
     StdRng::seed_from_u64(9915)
 }
 
-fn cyclic(first: &str, last: &str, exclude: &[(&str, &str)]) -> AddressPool {
+fn cyclic(first: &str, last: &str, exclude: &[(&str, &str)]) -> ResourcePool {
     let exclude: Vec<_> = exclude.iter().map(|(first, last)| range(first, last)).collect();
-    AddressPool::new(range(first, last), &exclude, Allocation::Cyclic)
+    ResourcePool::of_addresses(range(first, last), &exclude, Allocation::Cyclic)
 }
 
-/// Holds every free address that the pool finds, in that order.
-fn drain(pool: &mut AddressPool) -> Vec<Ipv6Addr> {
+/// The next free resource, nothing being in the way.
+fn next(pool: &mut ResourcePool, rng: &mut StdRng) -> Option<Resource> {
+    pool.next_free(rng, |_| None)
+}
+
+/// Holds every free resource that the pool finds, in that order.
+fn drain(pool: &mut ResourcePool) -> Vec<Resource> {
     let mut rng = rng();
     let mut found = Vec::new();
-    while let Some(next) = pool.next_free(&mut rng) {
-        assert!(pool.hold(next, Hold::Lease), "{next} was not free");
-        found.push(next);
+    while let Some(free) = next(pool, &mut rng) {
+        assert!(pool.hold(free, Hold::Lease), "{free} was not free");
+        found.push(free);
     }
     found
 }
@@ -43,12 +52,12 @@ fn drain(pool: &mut AddressPool) -> Vec<Ipv6Addr> {
 fn a_pool_of_one_address_gives_it_out_again_and_again() {
     for allocation in [Allocation::Cyclic, Allocation::Random] {
         let only = address("2001:db8::7");
-        let mut pool = AddressPool::new(range("2001:db8::7", "2001:db8::7"), &[], allocation);
+        let mut pool = ResourcePool::of_addresses(range("2001:db8::7", "2001:db8::7"), &[], allocation);
         for _ in 0..3 {
-            assert_eq!(pool.next_free(&mut rng()), Some(only));
-            assert_eq!(pool.next_free(&mut rng()), Some(only), "finding does not hold");
+            assert_eq!(next(&mut pool, &mut rng()), Some(only));
+            assert_eq!(next(&mut pool, &mut rng()), Some(only), "finding does not hold");
             assert!(pool.hold(only, Hold::Offer));
-            assert_eq!(pool.next_free(&mut rng()), None);
+            assert_eq!(next(&mut pool, &mut rng()), None);
             assert!(pool.free(only, Hold::Offer));
         }
     }
@@ -87,7 +96,7 @@ fn reserved_identifiers_are_never_found() {
     ] {
         let mut pool = cyclic(first, last, exclude);
         let found: Vec<_> = found.iter().map(|text| address(text)).collect();
-        assert_eq!(pool.idle_addresses(Ipv6Addr::UNSPECIFIED).collect::<Vec<_>>(), found, "{first}-{last}");
+        assert_eq!(pool.idle().collect::<Vec<_>>(), found, "{first}-{last}");
         assert_eq!(pool.counts().idle, found.len() as u128, "{first}-{last}");
         assert_eq!(drain(&mut pool), found, "{first}-{last}");
     }
@@ -100,7 +109,7 @@ fn exclusions_are_not_assignable() {
         "2001:db8::8",
         &[("2001:db8::", "2001:db8::2"), ("2001:db8::2", "2001:db8::3"), ("2001:db8::7", "2001:db8::ff")],
     );
-    assert!(pool.contains(address("2001:db8::7")) && !pool.is_assignable(address("2001:db8::7")));
+    assert!(!pool.is_assignable(address("2001:db8::7")));
     assert!(!pool.hold(address("2001:db8::7"), Hold::Lease));
     assert!(!pool.reserve(address("2001:db8::7")));
     assert!(!pool.hold(address("2001:db8::9"), Hold::Lease), "outside");
@@ -116,16 +125,15 @@ fn huge_pools_are_as_quick_as_small_ones() {
         ("::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", ((1 << 24) + 129) << 64),
     ] {
         for allocation in [Allocation::Cyclic, Allocation::Random] {
-            let mut pool = AddressPool::new(range(first, last), &[], allocation);
+            let mut pool = ResourcePool::of_addresses(range(first, last), &[], allocation);
             let mut rng = rng();
             assert_eq!(pool.counts().excluded, excluded);
             for held in 1..=20_000 {
-                let next = pool.next_free(&mut rng).unwrap();
-                assert!(pool.hold(next, Hold::Lease));
+                let free = next(&mut pool, &mut rng).unwrap();
+                assert!(pool.hold(free, Hold::Lease));
                 assert_eq!(pool.counts().used, held);
             }
-            let idle = pool.idle_addresses(address("2001:db8::5"));
-            assert!(idle.take(3).all(|address| pool.is_free(address)));
+            assert!(pool.idle().take(3).all(|idle| pool.is_free(idle)));
         }
     }
 }
@@ -137,7 +145,7 @@ fn excluding_whole_networks_of_a_huge_pool_is_quick() {
         "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff",
         &[("2001:db8::", "2001:db8:ffff:fffe:ffff:ffff:ffff:ffff")],
     );
-    assert_eq!(pool.next_free(&mut rng()), Some(address("2001:db8:ffff:ffff::1")));
+    assert_eq!(next(&mut pool, &mut rng()), Some(address("2001:db8:ffff:ffff::1")));
 }
 
 #[test]
@@ -145,13 +153,13 @@ fn random_addresses_are_not_predictable() {
     // Half of the range is excluded, so every second draw misses; what is found still spreads over the rest.
     let exclude = [range("2001:db8::", "2001:db8::7fff:ffff:ffff:ffff")];
     let whole = range("2001:db8::", "2001:db8::ffff:ffff:ffff:ffff");
-    let mut pool = AddressPool::new(whole, &exclude, Allocation::Random);
+    let mut pool = ResourcePool::of_addresses(whole, &exclude, Allocation::Random);
     let mut rng = rng();
     let mut found = BTreeSet::new();
     for _ in 0..1000 {
-        let next = pool.next_free(&mut rng).unwrap();
-        assert!(pool.hold(next, Hold::Lease));
-        found.insert(u128::from(next));
+        let free = next(&mut pool, &mut rng).unwrap();
+        assert!(pool.hold(free, Hold::Lease));
+        found.insert(u128::from(free.range().first()));
     }
     let neighbours = found.iter().zip(found.iter().skip(1)).filter(|(a, b)| *b - *a < 1 << 20).count();
     assert_eq!(neighbours, 0, "matrix row S-12");
@@ -166,12 +174,11 @@ fn a_hold_is_only_ended_or_changed_as_what_it_is() {
     assert!(!pool.free(one, Hold::Lease), "not held");
     assert!(pool.hold(one, Hold::Offer));
     assert!(!pool.hold(one, Hold::Lease), "held");
-    assert!(!pool.free(one, Hold::Lease) && !pool.change_hold(one, Hold::Lease, Hold::Conflict));
+    assert!(!pool.free(one, Hold::Lease), "offered");
     assert_eq!(pool.counts(), PoolCounts { idle: 4, ..PoolCounts::default() }, "an offer is idle");
-    assert_eq!(pool.free_count(), 3);
-    assert!(pool.change_hold(one, Hold::Offer, Hold::Lease));
+    assert!(pool.free(one, Hold::Offer) && pool.hold(one, Hold::Lease));
     assert_eq!(pool.counts(), PoolCounts { idle: 3, used: 1, ..PoolCounts::default() });
-    assert!(pool.change_hold(one, Hold::Lease, Hold::Conflict));
+    assert!(pool.free(one, Hold::Lease) && pool.hold(one, Hold::Conflict));
     assert_eq!(pool.counts(), PoolCounts { idle: 3, conflict: 1, ..PoolCounts::default() });
     assert!(pool.free(one, Hold::Conflict));
     assert!(pool.is_free(one));
@@ -188,12 +195,10 @@ fn a_reserved_address_is_its_owners_alone() {
     assert_eq!(pool.counts(), aside);
     assert!(pool.hold_reserved(two, Hold::Offer) && !pool.hold_reserved(two, Hold::Lease));
     assert_eq!(pool.counts(), aside, "an offer changes nothing");
-    assert!(pool.change_hold(two, Hold::Offer, Hold::Lease));
+    assert!(pool.free(two, Hold::Offer) && pool.hold_reserved(two, Hold::Lease));
     assert_eq!(pool.counts(), PoolCounts { idle: 2, used: 1, ..PoolCounts::default() });
     assert!(pool.free(two, Hold::Lease));
     assert_eq!(pool.counts(), aside, "set aside again");
-    assert!(pool.unreserve(two) && !pool.unreserve(two));
-    assert!(pool.is_free(two));
 }
 
 #[test]
@@ -206,8 +211,56 @@ fn a_reservation_of_a_leased_address_waits() {
     assert_eq!(pool.hold_of(two), Some(Hold::Lease));
     assert!(pool.free(two, Hold::Lease));
     assert!(!pool.is_free(two) && pool.hold_reserved(two, Hold::Lease));
-    assert!(pool.unreserve(two), "and the other way round the lease goes on");
-    assert_eq!((pool.hold_of(two), pool.is_reserved(two)), (Some(Hold::Lease), false));
+}
+
+#[test]
+fn a_pool_of_prefixes_gives_out_prefixes_of_one_length() {
+    let exclude = ["2001:db8:0:10::7", "2001:db8:0:32::-2001:db8:0:48::", "2001:db9::"]
+        .map(|text| text.parse::<AddressRange>().unwrap());
+    let (whole, cyclic) = (prefix("2001:db8::/56"), Allocation::Cyclic);
+    let mut pool = ResourcePool::of_prefixes(whole, 60, &exclude, cyclic);
+    assert_eq!(pool.counts(), PoolCounts { idle: 13, excluded: 3, ..PoolCounts::default() });
+    assert_eq!((pool.range(), pool.length()), (whole.range(), 60));
+    let found = drain(&mut pool);
+    assert_eq!(found.len(), 13);
+    assert_eq!(found[..3], ["2001:db8::/60", "2001:db8:0:20::/60", "2001:db8:0:50::/60"].map(address));
+    assert_eq!(found[12], address("2001:db8:0:f0::/60"));
+    for other in ["2001:db8::/61", "2001:db8::/59", "2001:db8::", "2001:db8:0:10::/60", "2001:db8:0:100::/60"]
+    {
+        assert!(!pool.is_assignable(address(other)), "{other}");
+    }
+}
+
+#[test]
+fn a_pool_may_be_one_prefix_or_more_than_can_be_counted() {
+    for (text, length, idle) in
+        [("2001:db8::/56", 56, 1), ("::/0", 1, 2), ("::/0", 127, 1 << 127), ("2001:db8::/32", 64, 1 << 32)]
+    {
+        for allocation in [Allocation::Cyclic, Allocation::Random] {
+            let mut pool = ResourcePool::of_prefixes(prefix(text), length, &[], allocation);
+            assert_eq!(pool.counts().idle, idle, "{text}");
+            let found = next(&mut pool, &mut rng()).unwrap();
+            assert!(pool.hold(found, Hold::Lease) && pool.free(found, Hold::Lease), "{text}");
+        }
+    }
+}
+
+#[test]
+fn what_is_in_the_way_is_passed_over() {
+    // A lease from the time when the pool gave out longer prefixes, and one from when it gave out shorter ones.
+    let obstacles = ["2001:db8:0:4::/62", "2001:db8:0:20::/59"].map(|text| prefix(text).range());
+    let in_the_way = |range: AddressRange| {
+        obstacles.iter().filter(|other| other.overlaps(&range)).map(AddressRange::last).max()
+    };
+    for allocation in [Allocation::Cyclic, Allocation::Random] {
+        let mut pool = ResourcePool::of_prefixes(prefix("2001:db8::/56"), 60, &[], allocation);
+        let mut found = BTreeSet::new();
+        while let Some(free) = pool.next_free(&mut rng(), in_the_way) {
+            assert!(pool.hold(free, Hold::Lease) && in_the_way(free.range()).is_none());
+            found.insert(free);
+        }
+        assert_eq!(found.len(), 13);
+    }
 }
 
 /// A pool of a few addresses around the subnet anycast block, and what a test does to one of them.
@@ -215,10 +268,8 @@ fn a_reservation_of_a_leased_address_waits() {
 enum Operation {
     Hold(Hold),
     HoldReserved(Hold),
-    ChangeHold(Hold, Hold),
     Free(Hold),
     Reserve,
-    Unreserve,
     Next,
 }
 
@@ -242,10 +293,8 @@ fn any_operation() -> impl Strategy<Value = Operation> {
     prop_oneof![
         any_hold().prop_map(Operation::Hold),
         any_hold().prop_map(Operation::HoldReserved),
-        (any_hold(), any_hold()).prop_map(|(from, to)| Operation::ChangeHold(from, to)),
         any_hold().prop_map(Operation::Free),
         Just(Operation::Reserve),
-        Just(Operation::Unreserve),
         Just(Operation::Next),
         Just(Operation::Next),
     ]
@@ -260,17 +309,17 @@ proptest! {
         operations in prop::collection::vec((any_operation(), any_address()), 0..150),
     ) {
         let mut rng = rng();
-        let mut pool = AddressPool::new(range, &exclude, allocation);
+        let mut pool = ResourcePool::of_addresses(range, &exclude, allocation);
         let size = range.last - range.first + 1;
         // The model: reservation and hold of each assignable address.
-        let mut model: BTreeMap<Ipv6Addr, (bool, Option<Hold>)> = (range.first..=range.last)
+        let mut model: BTreeMap<Resource, (bool, Option<Hold>)> = (range.first..=range.last)
             .map(Ipv6Addr::from)
             .filter(|address| !exclude.iter().any(|range| range.contains(*address)))
             .filter(|address| address.octets()[15] < 0x80)
-            .map(|address| (address, (false, None)))
+            .map(|address| (address.into(), (false, None)))
             .collect();
         for (operation, value) in operations {
-            let address = Ipv6Addr::from(value);
+            let address = Resource::from(Ipv6Addr::from(value));
             let entry = model.get_mut(&address);
             let (done, expected) = match operation {
                 Operation::Hold(hold) => (
@@ -281,10 +330,6 @@ proptest! {
                     pool.hold_reserved(address, hold),
                     entry.filter(|entry| **entry == (true, None)).map(|entry| entry.1 = Some(hold)),
                 ),
-                Operation::ChangeHold(from, to) => (
-                    pool.change_hold(address, from, to),
-                    entry.filter(|entry| entry.1 == Some(from)).map(|entry| entry.1 = Some(to)),
-                ),
                 Operation::Free(hold) => (
                     pool.free(address, hold),
                     entry.filter(|entry| entry.1 == Some(hold)).map(|entry| entry.1 = None),
@@ -292,11 +337,8 @@ proptest! {
                 Operation::Reserve => {
                     (pool.reserve(address), entry.filter(|entry| !entry.0).map(|entry| entry.0 = true))
                 }
-                Operation::Unreserve => {
-                    (pool.unreserve(address), entry.filter(|entry| entry.0).map(|entry| entry.0 = false))
-                }
                 Operation::Next => {
-                    let found = pool.next_free(&mut rng);
+                    let found = next(&mut pool, &mut rng);
                     let any_free = model.values().any(|entry| *entry == (false, None));
                     prop_assert_eq!(found.is_some(), any_free);
                     if let Some(found) = found {
@@ -316,11 +358,9 @@ proptest! {
             let idle = |entry: &(bool, Option<Hold>)| {
                 !entry.0 && matches!(entry.1, None | Some(Hold::Offer))
             };
-            let free = model.values().filter(|entry| **entry == (false, None)).count();
-            prop_assert_eq!(pool.free_count(), free as u128);
-            let listed: Vec<_> = pool.idle_addresses(address).collect();
+            let listed: Vec<_> = pool.idle().collect();
             let expected: Vec<_> =
-                model.iter().filter(|(a, entry)| **a >= address && idle(entry)).map(|(a, _)| *a).collect();
+                model.iter().filter(|(_, entry)| idle(entry)).map(|(address, _)| *address).collect();
             prop_assert_eq!(listed, expected);
             prop_assert_eq!(counts.idle, model.values().filter(|entry| idle(entry)).count() as u128);
             prop_assert_eq!(pool.is_free(address), model.get(&address) == Some(&(false, None)));
@@ -337,15 +377,15 @@ proptest! {
         skipped in 0..60usize,
     ) {
         let mut rng = rng();
-        let mut pool = AddressPool::new(range, &exclude, Allocation::Cyclic);
+        let mut pool = ResourcePool::of_addresses(range, &exclude, Allocation::Cyclic);
         for value in held {
-            pool.hold(value.into(), Hold::Lease);
+            pool.hold(Ipv6Addr::from(value).into(), Hold::Lease);
         }
         for _ in 0..skipped {
-            pool.next_free(&mut rng);
+            next(&mut pool, &mut rng);
         }
-        let free: Vec<_> = pool.idle_addresses(range.first()).collect();
-        let round: Vec<_> = free.iter().filter_map(|_| pool.next_free(&mut rng)).collect();
+        let free: Vec<_> = pool.idle().collect();
+        let round: Vec<_> = free.iter().filter_map(|_| next(&mut pool, &mut rng)).collect();
         let start = free.iter().position(|address| Some(address) == round.first()).unwrap_or(0);
         prop_assert_eq!(round, [&free[start..], &free[..start]].concat());
     }
