@@ -49,23 +49,30 @@ fn assert_link_mistakes(table: &[(&str, &[&str])]) {
     }
 }
 
-/// The blocks of TOML in the operators' reference.
-fn documented() -> Vec<&'static str> {
+/// The blocks of a language in the operators' reference.
+fn documented(language: &str) -> Vec<&'static str> {
     let text = include_str!("../../docs/configuration.md");
-    text.split("```toml\n").skip(1).map(|block| block.split("```").next().unwrap_or_default()).collect()
+    let blocks = text.split("```").skip(1).step_by(2);
+    blocks.filter_map(|block| block.strip_prefix(language)?.strip_prefix('\n')).collect()
+}
+
+/// The configuration of a block of TOML there; the file that it names is the block of CSV.
+fn parse_documented(example: &str) -> Config {
+    let file = |_: &Path| Ok(documented("csv").concat().into());
+    Config::parse_with(example, "test.toml", &file).unwrap_or_else(|errors| panic!("{example}\n{errors}"))
 }
 
 #[test]
 fn every_example_in_the_documentation_is_valid() {
-    assert_eq!(documented().len(), 2);
-    for example in documented() {
-        parse(example);
+    assert_eq!((documented("toml").len(), documented("csv").len()), (2, 1));
+    for example in documented("toml") {
+        parse_documented(example);
     }
 }
 
 #[test]
 fn a_full_file_is_read_as_written() {
-    let config = parse(documented()[1]);
+    let config = parse_documented(documented("toml")[1]);
     assert_eq!(config.server.state_dir, Path::new("/var/lib/dhcp6d"));
     assert_eq!(config.server.port, 547);
     let [link] = &config.links[..] else { panic!("{:?}", config.links) };
@@ -73,12 +80,17 @@ fn a_full_file_is_read_as_written() {
     assert_eq!(link.prefix, "2001:db8:1::/64".parse().unwrap());
     assert!(link.rapid_commit);
     assert_eq!(link.lifetimes, Lifetimes { preferred: 3600, valid: 7200, t1: 1800, t2: 2880 });
+    assert_eq!(link.interface_ids.len(), 2);
     assert_eq!(link.pools[0].range, "2001:db8:1::1000-2001:db8:1::ffff".parse().unwrap());
-    assert_eq!(link.pools[0].exclude.len(), 2);
-    assert_eq!(link.reservations[0].iaid, Some(1));
+    assert_eq!((link.pools[0].exclude.len(), link.pools[0].options.len()), (2, 1));
+    assert_eq!(link.prefix_pools[0].prefix, "2001:db8:8000::/36".parse().unwrap());
+    assert_eq!((link.prefix_pools[0].delegated_length, link.prefix_pools[0].options.len()), (56, 1));
+    let reservation = &link.reservations[0];
     let duid = "00:03:00:01:02:00:00:00:00:01".parse().unwrap();
-    assert_eq!(link.reservations[0].client, ClientKey::Duid(duid));
-    assert_eq!(link.reservations[0].address, Some("2001:db8:1::5".parse().unwrap()));
+    assert_eq!((&reservation.client, reservation.iaid), (&ClientKey::Duid(duid), Some(1)));
+    assert_eq!(reservation.address, Some("2001:db8:1::5".parse().unwrap()));
+    assert_eq!(reservation.prefix, Some("2001:db8:9000::/56".parse().unwrap()));
+    assert_eq!(link.reservations.len(), 5 + 3, "those of the file included");
     let codes: Vec<u16> = link.options.iter().map(|option| option.code.0).collect();
     assert_eq!(codes, [23, 24, 56, 56, 65000]);
 }
