@@ -136,6 +136,43 @@ impl Route {
     }
 }
 
+/// Offset of the payload length in an untagged frame.
+const PAYLOAD_LENGTH: usize = 18;
+/// Offset of the next header in an untagged frame.
+const NEXT_HEADER: usize = 20;
+/// Offset of what follows the IPv6 header in an untagged frame.
+const PAYLOAD: usize = 54;
+
+/// The frame with an extension header in front of its payload: of this type, and with this behind the header's own
+/// next header.
+fn with_extension(frame: &[u8], header_type: u8, header: [u8; 7]) -> Vec<u8> {
+    let mut extended = [&frame[..PAYLOAD], &[frame[NEXT_HEADER]], &header, &frame[PAYLOAD..]].concat();
+    extended[NEXT_HEADER] = header_type;
+    let len = (extended.len() - PAYLOAD) as u16;
+    extended[PAYLOAD_LENGTH..PAYLOAD_LENGTH + 2].copy_from_slice(&len.to_be_bytes());
+    extended
+}
+
+/// The frame with a Destination Options header, which holds only padding, in front of its payload.
+pub fn with_destination_options(frame: &[u8]) -> Vec<u8> {
+    with_extension(frame, 60, [0, 1, 4, 0, 0, 0, 0])
+}
+
+/// The frame in two fragments, of which the first has `first` octets of the payload: a multiple of 8.
+pub fn in_fragments(frame: &[u8], first: u16) -> [Vec<u8>; 2] {
+    let fragment = |offset: u16, more: bool, payload: &[u8]| {
+        let [high, low] = (offset | u16::from(more)).to_be_bytes();
+        with_extension(&[&frame[..PAYLOAD], payload].concat(), 44, [0, high, low, 0, 0, 0, 1])
+    };
+    let (head, tail) = frame[PAYLOAD..].split_at(first.into());
+    [fragment(0, true, head), fragment(first, false, tail)]
+}
+
+/// The frame on a VLAN.
+pub fn on_vlan(frame: &[u8], id: u16) -> Vec<u8> {
+    [&frame[..12], &0x8100_u16.to_be_bytes(), &id.to_be_bytes(), &frame[12..]].concat()
+}
+
 /// A Reply's or Advertise's frame, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Received {

@@ -5,6 +5,7 @@ pub mod client;
 pub mod describe;
 pub mod frame;
 pub mod netns;
+pub mod raw;
 pub mod server;
 pub mod xdp;
 

@@ -1,9 +1,7 @@
 //! A packet socket: whole frames of one interface, to any MAC address.
 
 use std::{
-    ffi::c_int,
     io::{self, IoSlice},
-    mem,
     os::fd::{AsFd, AsRawFd as _, BorrowedFd},
 };
 
@@ -14,6 +12,11 @@ use nix::{
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 
 use super::Frame;
+use crate::net::packet::{
+    bind,
+    filter::{IF_EQUAL, LOAD_HALF, LOAD_OCTET, RETURN},
+    set_option, statistics, step,
+};
 
 /// Asked of the kernel for frames that wait.
 const RECEIVE_BUFFER: usize = 64 << 20;
@@ -35,7 +38,6 @@ impl PacketSocket {
     /// Opens a socket on an interface and makes the interface take frames for every MAC address as long as the
     /// socket is open. On error: what was being done.
     pub(super) fn open(index: u32) -> Result<Self, (&'static str, io::Error)> {
-        let index = index.cast_signed();
         let context = |what| move |error| (what, error);
         // Without a protocol it receives nothing until it is bound.
         let kind = Type::RAW.nonblocking().cloexec();
@@ -50,14 +52,14 @@ impl PacketSocket {
         set_option(&socket, libc::PACKET_IGNORE_OUTGOING, &1_i32)
             .map_err(context("leave out outgoing frames"))?;
         let membership = libc::packet_mreq {
-            mr_ifindex: index,
+            mr_ifindex: index.cast_signed(),
             mr_type: libc::PACKET_MR_PROMISC as u16,
             mr_alen: 0,
             mr_address: [0; 8],
         };
         set_option(&socket, libc::PACKET_ADD_MEMBERSHIP, &membership)
             .map_err(context("take frames for every MAC address"))?;
-        bind(&socket, index).map_err(context("bind"))?;
+        bind(&socket, index, libc::ETH_P_IPV6 as u16).map_err(context("bind"))?;
         Ok(Self { socket, buffer: Box::new([0; VIRTIO_HEADER_LEN + LONGEST]) })
     }
 
@@ -93,12 +95,6 @@ impl AsFd for PacketSocket {
 
 /// A BPF program that passes IPv6 frames with UDP to port 546 or ICMPv6 of type 135.
 fn filter() -> [SockFilter; 11] {
-    const LOAD_HALF: u32 = libc::BPF_LD | libc::BPF_H | libc::BPF_ABS;
-    const LOAD_OCTET: u32 = libc::BPF_LD | libc::BPF_B | libc::BPF_ABS;
-    const IF_EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
-    const RETURN: u32 = libc::BPF_RET | libc::BPF_K;
-    // How many steps to skip where the operand is equal, and where it is not.
-    let step = |code: u32, equal, other, operand| SockFilter::new(code as u16, equal, other, operand);
     [
         step(LOAD_HALF, 0, 0, 12),
         step(IF_EQUAL, 0, 8, 0x86dd),
@@ -114,58 +110,4 @@ fn filter() -> [SockFilter; 11] {
         step(RETURN, 0, 0, u32::MAX),
         step(RETURN, 0, 0, 0),
     ]
-}
-
-#[expect(unsafe_code, reason = "neither socket2 nor nix knows the options of packet sockets")]
-fn set_option<T>(socket: &Socket, name: c_int, value: &T) -> io::Result<()> {
-    // SAFETY: the kernel reads `size_of::<T>()` octets from a live reference and keeps none of them.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_PACKET,
-            name,
-            std::ptr::from_ref(value).cast(),
-            size_of::<T>() as libc::socklen_t,
-        )
-    };
-    nix::Error::result(result)?;
-    Ok(())
-}
-
-#[expect(unsafe_code, reason = "neither socket2 nor nix makes a sockaddr_ll from its parts")]
-fn bind(socket: &Socket, index: c_int) -> io::Result<()> {
-    // SAFETY: all fields are integers, for which zero is a value.
-    let mut address: libc::sockaddr_ll = unsafe { mem::zeroed() };
-    address.sll_family = libc::AF_PACKET as u16;
-    address.sll_protocol = (libc::ETH_P_IPV6 as u16).to_be();
-    address.sll_ifindex = index;
-    // SAFETY: the kernel reads a whole sockaddr_ll from a live reference and keeps none of it.
-    let result = unsafe {
-        libc::bind(
-            socket.as_raw_fd(),
-            (&raw const address).cast(),
-            size_of::<libc::sockaddr_ll>() as libc::socklen_t,
-        )
-    };
-    nix::Error::result(result)?;
-    Ok(())
-}
-
-#[expect(unsafe_code, reason = "neither socket2 nor nix knows the options of packet sockets")]
-fn statistics(socket: &Socket) -> io::Result<libc::tpacket_stats> {
-    let mut statistics = libc::tpacket_stats { tp_packets: 0, tp_drops: 0 };
-    let mut len = size_of::<libc::tpacket_stats>() as libc::socklen_t;
-    // SAFETY: the kernel writes at most `len` octets to a live, exclusive reference of that size, and any octets
-    // are values of its fields.
-    let result = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_PACKET,
-            libc::PACKET_STATISTICS,
-            (&raw mut statistics).cast(),
-            &raw mut len,
-        )
-    };
-    nix::Error::result(result)?;
-    Ok(statistics)
 }

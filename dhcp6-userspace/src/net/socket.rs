@@ -23,7 +23,7 @@ use super::Interface;
 use crate::engine::AnswerPort;
 
 /// Asked of the kernel for datagrams that wait: tens of thousands of Solicits.
-const RECEIVE_BUFFER: usize = 16 << 20;
+pub(super) const RECEIVE_BUFFER: usize = 16 << 20;
 /// The longest datagram that UDP can carry.
 const LONGEST: usize = 65535;
 
@@ -31,10 +31,10 @@ const LONGEST: usize = 65535;
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {what} on {place}, UDP port {port}: {source}")]
 pub struct SocketError {
-    what: &'static str,
-    place: String,
-    port: u16,
-    source: io::Error,
+    pub(super) what: &'static str,
+    pub(super) place: String,
+    pub(super) port: u16,
+    pub(super) source: io::Error,
 }
 
 /// A socket that receives what clients and relay agents send to the server, on one interface or on all.

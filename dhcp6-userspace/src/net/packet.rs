@@ -1,0 +1,81 @@
+//! What sockets that see frames (packet(7)) have in common, and socket2 and nix do not offer.
+
+use std::{ffi::c_int, io, mem, os::fd::AsRawFd as _};
+
+use nix::libc;
+use socket2::{SockFilter, Socket};
+
+/// Codes of classic BPF, as in linux/filter.h.
+pub(crate) mod filter {
+    use nix::libc;
+
+    pub(crate) const LOAD_WORD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
+    pub(crate) const LOAD_HALF: u32 = libc::BPF_LD | libc::BPF_H | libc::BPF_ABS;
+    pub(crate) const LOAD_OCTET: u32 = libc::BPF_LD | libc::BPF_B | libc::BPF_ABS;
+    pub(crate) const AND: u32 = libc::BPF_ALU | libc::BPF_AND | libc::BPF_K;
+    pub(crate) const IF_EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+    pub(crate) const RETURN: u32 = libc::BPF_RET | libc::BPF_K;
+}
+
+/// A step of a filter; `equal` and `other` say how many steps to skip where the operand is equal, and where it is
+/// not.
+pub(crate) fn step(code: u32, equal: u8, other: u8, operand: u32) -> SockFilter {
+    SockFilter::new(code as u16, equal, other, operand)
+}
+
+/// Sets an option of packet sockets.
+#[expect(unsafe_code, reason = "neither socket2 nor nix knows the options of packet sockets")]
+pub(crate) fn set_option<T>(socket: &Socket, name: c_int, value: &T) -> io::Result<()> {
+    // SAFETY: the kernel reads `size_of::<T>()` octets from a live reference and keeps none of them.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_PACKET,
+            name,
+            std::ptr::from_ref(value).cast(),
+            size_of::<T>() as libc::socklen_t,
+        )
+    };
+    nix::Error::result(result)?;
+    Ok(())
+}
+
+/// Has a socket receive the frames of a protocol on an interface.
+#[expect(unsafe_code, reason = "neither socket2 nor nix makes a sockaddr_ll from its parts")]
+pub(crate) fn bind(socket: &Socket, index: u32, protocol: u16) -> io::Result<()> {
+    // SAFETY: all fields are integers, for which zero is a value.
+    let mut address: libc::sockaddr_ll = unsafe { mem::zeroed() };
+    address.sll_family = libc::AF_PACKET as u16;
+    address.sll_protocol = protocol.to_be();
+    address.sll_ifindex = index.cast_signed();
+    // SAFETY: the kernel reads a whole sockaddr_ll from a live reference and keeps none of it.
+    let result = unsafe {
+        libc::bind(
+            socket.as_raw_fd(),
+            (&raw const address).cast(),
+            size_of::<libc::sockaddr_ll>() as libc::socklen_t,
+        )
+    };
+    nix::Error::result(result)?;
+    Ok(())
+}
+
+/// What has arrived at a socket, and what was dropped there, since this was called last.
+#[expect(unsafe_code, reason = "neither socket2 nor nix knows the options of packet sockets")]
+pub(crate) fn statistics(socket: &Socket) -> io::Result<libc::tpacket_stats> {
+    let mut statistics = libc::tpacket_stats { tp_packets: 0, tp_drops: 0 };
+    let mut len = size_of::<libc::tpacket_stats>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `len` octets to a live, exclusive reference of that size, and any octets
+    // are values of its fields.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_PACKET,
+            libc::PACKET_STATISTICS,
+            (&raw mut statistics).cast(),
+            &raw mut len,
+        )
+    };
+    nix::Error::result(result)?;
+    Ok(statistics)
+}
