@@ -75,6 +75,7 @@ fn describe_option(code: u16, value: &[u8]) -> String {
     }
 }
 
-fn hex(octets: &[u8], separator: &str) -> String {
+/// Octets in lower-case hexadecimal.
+pub fn hex(octets: &[u8], separator: &str) -> String {
     octets.iter().map(|octet| format!("{octet:02x}")).collect::<Vec<_>>().join(separator)
 }

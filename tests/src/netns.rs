@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    net::Ipv6Addr,
     process::{Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     thread,
@@ -15,10 +16,16 @@ use nix::{
     unistd::Uid,
 };
 
+use crate::describe::hex;
+
 /// Interface of the server in its namespace.
 pub const SERVER_INTERFACE: &str = "srv0";
 /// Interface of the client in its namespace.
 pub const CLIENT_INTERFACE: &str = "cli0";
+/// MAC address of the server's interface on a [`Wire`], from which its link-local address follows.
+pub const SERVER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0xaa];
+/// Link-local address of the server's interface on a [`Wire`].
+pub const SERVER_LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0xff, 0xfe00, 0xaa);
 
 /// Whether this process may make namespaces and load BPF programs. Where it may not, says so; in CI (where the
 /// variable CI is set) that is a failure.
@@ -148,7 +155,8 @@ impl Wire {
         let wire = Self { server: Namespace::new("s")?, client: Namespace::new("c")? };
         let Self { server, client } = &wire;
         run(Command::new("ip")
-            .args(["link", "add", SERVER_INTERFACE, "netns", &server.name, "type", "veth"])
+            .args(["link", "add", SERVER_INTERFACE, "address", &hex(&SERVER_MAC, ":")])
+            .args(["netns", &server.name, "type", "veth"])
             .args(["peer", "name", CLIENT_INTERFACE, "netns", &client.name]))?;
         run(Command::new("ip").args(["-n", &server.name, "link", "set", SERVER_INTERFACE, "up"]))?;
         run(Command::new("ip").args(["-n", &client.name, "link", "set", CLIENT_INTERFACE, "up"]))?;

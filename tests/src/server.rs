@@ -59,6 +59,8 @@ impl Plane {
 /// What a test adds to a server's configuration.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Additions<'a> {
+    /// Further keys of the server, one a line.
+    pub server: &'a str,
     /// Further keys of the link, one a line.
     pub link: &'a str,
     /// What follows at the end of the file.
@@ -126,7 +128,7 @@ impl<'a> Server<'a> {
     }
 
     fn start_as(wire: &'a Wire, plane: Plane, account: Account, additions: &Additions<'_>) -> Result<Self> {
-        let Additions { link, file } = additions;
+        let Additions { server, link, file } = additions;
         let directory = TempDir::new()?;
         let pin_dir = Path::new("/sys/fs/bpf").join(unique_name("pins"));
         let state = directory.path().display();
@@ -135,6 +137,7 @@ impl<'a> Server<'a> {
 [server]
 state_dir = "{state}/state"
 port = {port}
+{server}
 
 [control]
 socket = "{state}/control.sock"
