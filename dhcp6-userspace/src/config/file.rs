@@ -23,7 +23,7 @@ pub(super) struct File {
     pub(super) server: Field<Table<Server>>,
     pub(super) store: Field<Table<Store>>,
     pub(super) control: Field<Table<Control>>,
-    pub(super) metrics: Unsupported,
+    pub(super) metrics: Field<Table<Metrics>>,
     pub(super) fast_path: Field<Table<FastPath>>,
     pub(super) link: List<Table<Link>>,
 }
@@ -51,6 +51,13 @@ pub(super) struct Store {
 #[serde(deny_unknown_fields)]
 pub(super) struct Control {
     pub(super) socket: Field<String>,
+}
+
+/// `[metrics]`
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Metrics {
+    pub(super) listen: Field<String>,
 }
 
 /// `[fast_path]`

@@ -21,7 +21,7 @@ mod tests;
 
 use std::{
     io,
-    net::Ipv6Addr,
+    net::{Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -41,6 +41,8 @@ pub struct Config {
     pub store: StoreKind,
     /// `[control]`: path of the control socket.
     pub control_socket: PathBuf,
+    /// `[metrics] listen`: where metrics are served; nowhere where `None`.
+    pub metrics: Option<SocketAddr>,
     /// `[fast_path]`
     pub fast_path: FastPathConfig,
     /// `[[link]]`, in the order of the file; names and interfaces are unique.

@@ -75,6 +75,7 @@ fn a_full_file_is_read_as_written() {
     let config = parse_documented(documented("toml")[1]);
     assert_eq!(config.server.state_dir, Path::new("/var/lib/dhcp6d"));
     assert_eq!(config.server.port, 547);
+    assert_eq!(config.metrics, Some("[::1]:9547".parse().unwrap()));
     let [link] = &config.links[..] else { panic!("{:?}", config.links) };
     assert_eq!((&*link.name, link.interface.as_deref()), ("access0", Some("eth1")));
     assert_eq!(link.prefix, "2001:db8:1::/64".parse().unwrap());
@@ -103,6 +104,7 @@ fn what_is_absent_has_the_documented_default() {
     assert_eq!(config.server.relay_supplied_options, [OptionCode(65)]);
     assert_eq!(config.store, StoreKind::Sqlite);
     assert_eq!(config.control_socket, Path::new("/run/dhcp6d/control.sock"));
+    assert_eq!(config.metrics, None);
     assert!(config.fast_path.enabled && !config.fast_path.log);
     assert_eq!(config.fast_path.mode, XdpModeSetting::Auto);
     assert_eq!(config.fast_path.max_bindings, 1_048_576);
@@ -265,7 +267,6 @@ fn what_this_version_does_not_act_on_is_refused() {
         ("vlan = [100]\n", &["5: `vlan` is not supported by this version"]),
         ("bind_to_mac = true\n", &["5: `bind_to_mac = true` is not supported by this version"]),
         ("bind_to_mac = false\n", &[]),
-        ("[metrics]\nlisten = \"[::1]:9547\"\n", &["5: [metrics] is not supported by this version"]),
     ]);
     let relayed = Config::parse("[[link]]\nname = \"relayed\"\nprefix = \"2001:db8:1::/64\"\n", "a").unwrap();
     assert_eq!(relayed.links[0].interface, None, "a link that is reached through relay agents only");
@@ -280,6 +281,22 @@ fn server_values_are_checked() {
         ("[server]\npreference = 256\n", &["6: `preference`: 256 is not between 0 and 255"]),
         ("[server]\nstate_dir = \"\"\n", &["6: `state_dir`: the path is empty"]),
         ("[store]\nkind = \"sql\"\n", &["6: `kind`: \"sql\" is unknown; write \"sqlite\" or \"memory\""]),
+        ("[metrics]\nlisten = \"[::1]:9547\"\n", &[]),
+        ("[metrics]\n", &["5: `listen` is missing in [metrics]"]),
+        (
+            "[metrics]\nlisten = 9547\n",
+            &["6: `listen` in [metrics]: invalid type: integer `9547`, expected a string"],
+        ),
+        (
+            "[metrics]\nlisten = \"[::1]:0\"\n",
+            &["6: `listen`: \"[::1]:0\" has port 0, on which nobody would find it"],
+        ),
+        (
+            "[metrics]\nlisten = \"localhost:9547\"\n",
+            &[
+                "6: `listen`: \"localhost:9547\" is not an IP address and a port such as \"[::1]:9547\" or \"127.0.0.1:9547\"",
+            ],
+        ),
         (&long_path, &["6: `socket`: the path of a socket has at most 107 octets, not 108"]),
         (
             "[fast_path]\nmode = \"x\"\nmax_bindings = 0\nhorizon = \"0s\"\n",

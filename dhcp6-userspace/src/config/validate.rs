@@ -3,6 +3,7 @@
 use std::{
     collections::{HashMap, hash_map::Entry},
     fmt::Display,
+    net::SocketAddr,
     ops::Range,
     path::PathBuf,
     time::Duration,
@@ -32,10 +33,10 @@ pub(super) fn validate(decoded: Decoded, read: ReadFile<'_>, report: &mut Report
     let file::File { server, store, control, metrics, fast_path, link } = file;
     let mut checker = Checker { report, removed: &removed, read, seen: Seen::default() };
 
-    checker.unsupported("[metrics]", metrics);
     let server = checker.server(section(server));
     let store = checker.store(section(store));
     let control_socket = checker.control(section(control));
+    let metrics = metrics.and_then(|metrics| checker.metrics(metrics));
     let fast_path = checker.fast_path(section(fast_path));
 
     let links = link.map(Spanned::into_inner).unwrap_or_default();
@@ -44,7 +45,7 @@ pub(super) fn validate(decoded: Decoded, read: ReadFile<'_>, report: &mut Report
     }
     let links = links.into_iter().enumerate().filter_map(|(index, link)| checker.link(index, link)).collect();
     checker.claims_are_compatible();
-    Config { server, store, control_socket, fast_path, links }
+    Config { server, store, control_socket, metrics, fast_path, links }
 }
 
 /// A section's keys; all absent where the section is.
@@ -178,6 +179,13 @@ impl Checker<'_, '_> {
 
     fn control(&mut self, control: file::Control) -> PathBuf {
         self.parse_or("socket", control.socket, "/run/dhcp6d/control.sock".into(), values::socket_path)
+    }
+
+    fn metrics(&mut self, metrics: Spanned<Table<file::Metrics>>) -> Option<SocketAddr> {
+        let table = metrics.span();
+        let Table(file::Metrics { listen }) = metrics.into_inner();
+        let listen = self.required("listen", "[metrics]", &table, listen)?;
+        self.parse("listen", listen, |text| values::listen_address(&text))
     }
 
     fn fast_path(&mut self, fast_path: file::FastPath) -> FastPathConfig {

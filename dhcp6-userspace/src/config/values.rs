@@ -1,6 +1,10 @@
 //! Single values: what each key allows. An error is the text behind the key's name in the message.
 
-use std::{net::Ipv6Addr, path::PathBuf, time::Duration};
+use std::{
+    net::{Ipv6Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use dhcp6_common::wire::{Duid, INFINITY};
 
@@ -46,6 +50,17 @@ pub(super) fn socket_path(text: String) -> Result<PathBuf, String> {
         return Err(format!("the path of a socket has at most {MAX_SOCKET_PATH} octets, not {}", text.len()));
     }
     path(text)
+}
+
+/// An IP address and a port to listen on.
+pub(super) fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    let address: SocketAddr = text.parse().map_err(|_| {
+        format!("\"{text}\" is not an IP address and a port such as \"[::1]:9547\" or \"127.0.0.1:9547\"")
+    })?;
+    if address.port() == 0 {
+        return Err(format!("\"{text}\" has port 0, on which nobody would find it"));
+    }
+    Ok(address)
 }
 
 /// `auto` for none, or a DUID.

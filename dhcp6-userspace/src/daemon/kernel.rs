@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use dhcp6_common::wire::Duid;
+use dhcp6_common::{Reason, wire::Duid};
 use tracing::{error, info, warn};
 
 use crate::{
@@ -12,6 +12,7 @@ use crate::{
     control::FastPathRow,
     engine::{Engine, KernelBinding},
     fastpath::{AttachedMode, FastPath, MapError, render},
+    metrics::InterfaceCounters,
     net::Interface,
     time::Time,
 };
@@ -115,6 +116,25 @@ impl Kernel {
             .map(|attachment| FastPathRow {
                 interface: attachment.interface.clone(),
                 mode: attachment.mode.name().to_owned(),
+            })
+            .collect()
+    }
+
+    /// What became of the frames on each interface.
+    pub(super) fn counters(&self) -> Result<Vec<InterfaceCounters>, MapError> {
+        let frames = |slot| {
+            Reason::ALL
+                .iter()
+                .map(|reason| Ok((*reason, self.fast_path.counters.get(slot, *reason)?)))
+                .collect::<Result<_, _>>()
+        };
+        self.fast_path
+            .attachments()
+            .map(|attachment| {
+                Ok(InterfaceCounters {
+                    interface: attachment.interface.clone(),
+                    frames: frames(attachment.slot)?,
+                })
             })
             .collect()
     }

@@ -26,6 +26,7 @@ use crate::{
     control::{ControlServer, Question, StoreStatus},
     engine::{Answer, Arrival, DropReason, Engine},
     lease::{Change, MemoryStore, SqliteStore, Store, server_duid},
+    metrics::{MetricsServer, Scrape},
     net::{Datagram, Interface, InterfaceError, Path, ServerSocket, neighbor_limit},
     time::Time,
 };
@@ -52,6 +53,7 @@ pub struct Daemon {
     sockets: Vec<Listener>,
     kernel: Option<Kernel>,
     control: ControlServer,
+    metrics: Option<MetricsServer>,
     stats: Stats,
 }
 
@@ -82,6 +84,13 @@ impl Daemon {
         let control = ControlServer::listen(&config.control_socket).with_context(|| {
             format!("cannot listen on the control socket {}", config.control_socket.display())
         })?;
+        let metrics = config
+            .metrics
+            .map(|address| {
+                MetricsServer::listen(address)
+                    .with_context(|| format!("cannot serve metrics on {address} ([metrics] listen)"))
+            })
+            .transpose()?;
         let mut kernel = None;
         if config.fast_path.enabled {
             kernel = Kernel::load(&config, &engine, clock, &interfaces).context("no fast path")?;
@@ -101,6 +110,7 @@ impl Daemon {
             sockets,
             kernel,
             control,
+            metrics,
             stats: Stats::default(),
         })
     }
@@ -135,6 +145,10 @@ impl Daemon {
                 Some(Question { query, answer }) = self.control.next() => {
                     // The asker may have hung up.
                     answer.send(self.answer(&query)).ok();
+                }
+                Some(scrape) = scraped(&mut self.metrics) => {
+                    // The scraper may have hung up.
+                    scrape.send(self.snapshot()).ok();
                 }
                 _ = tick.tick() => self.tick(),
                 ready = readable(&self.sockets) => {
@@ -245,6 +259,11 @@ impl Daemon {
             }
         }
     }
+}
+
+/// The next scrape; none where no metrics are served.
+async fn scraped(metrics: &mut Option<MetricsServer>) -> Option<Scrape> {
+    metrics.as_mut()?.next().await
 }
 
 /// Waits until one of the sockets has something to receive.

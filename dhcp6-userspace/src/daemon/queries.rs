@@ -1,13 +1,16 @@
 //! What operators ask.
 
+use tracing::warn;
+
 use super::{Daemon, kernel::Kernel};
 use crate::{
     control::{
         AddressRow, Cleared, FastPathStatus, LeaseRow, LinkStatus, PoolDetail, PoolRow, PrefixRow, Query,
-        Released, Response, Status, Text,
+        Released, Response, SlowPathCounters, Status, Text,
     },
     engine::{LeaseView, ResourceView},
     lease::LeaseState,
+    metrics::Snapshot,
     pool::{IaKind, Resource},
     time::Time,
 };
@@ -57,12 +60,28 @@ impl Daemon {
                 }
                 serde_json::to_value(Cleared { cleared: Text(*resource) })
             }
-            Query::Stats => serde_json::to_value(
-                self.stats
-                    .counters(self.sockets.iter().map(|listener| u64::from(listener.socket.dropped())).sum()),
-            ),
+            Query::Stats => serde_json::to_value(self.slow_path()),
         };
         document.map_or_else(|failure| Response::Refused(failure.to_string()), Response::Ok)
+    }
+
+    /// What a scrape of the metrics shows.
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let fast_path = self.kernel.as_ref().map(Kernel::counters).transpose().unwrap_or_else(|failure| {
+            warn!("{failure}: the metrics lack the fast path's counters");
+            None
+        });
+        Snapshot {
+            since: self.since,
+            status: self.status(),
+            pools: self.pools(),
+            slow_path: self.slow_path(),
+            fast_path: fast_path.unwrap_or_default(),
+        }
+    }
+
+    fn slow_path(&self) -> SlowPathCounters {
+        self.stats.counters(self.sockets.iter().map(|listener| u64::from(listener.socket.dropped())).sum())
     }
 
     fn status(&self) -> Status {
