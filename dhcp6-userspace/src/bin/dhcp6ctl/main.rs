@@ -1,10 +1,11 @@
 //! The operator's view of both planes.
 //!
 //! `status`, `pool` and `lease` ask the daemon; `map` and `stats` read the pinned BPF maps, and so work while the
-//! daemon is down.
+//! daemon is down; `top` shows whatever can be reached.
 
 mod maps;
 mod render;
+mod top;
 
 use std::{
     fmt,
@@ -24,6 +25,9 @@ use dhcp6_userspace::{
 };
 
 use self::render::{Export, Output};
+
+/// Where the pinned maps are unless somebody says otherwise.
+const DEFAULT_PIN_DIR: &str = "/sys/fs/bpf/dhcp6";
 
 /// Shows what dhcp6d and its XDP program know and count.
 #[derive(Debug, Parser)]
@@ -64,6 +68,8 @@ enum Command {
         #[arg(long)]
         watch: bool,
     },
+    /// Rates, drops and pools on the whole screen, anew each second; q closes it.
+    Top,
 }
 
 #[derive(Debug, Subcommand)]
@@ -156,6 +162,8 @@ enum MapCommand {
 enum Failure {
     /// Status 1.
     NotFound(String),
+    /// Status 2.
+    Usage(String),
     /// Status 3.
     Unreachable(String),
 }
@@ -179,7 +187,7 @@ impl From<MapError> for Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Self::NotFound(reason) | Self::Unreachable(reason)) = self;
+        let (Self::NotFound(reason) | Self::Usage(reason) | Self::Unreachable(reason)) = self;
         f.write_str(reason)
     }
 }
@@ -192,6 +200,7 @@ fn main() -> ExitCode {
             eprintln!("dhcp6ctl: {failure}");
             ExitCode::from(match failure {
                 Failure::NotFound(_) => 1,
+                Failure::Usage(_) => 2,
                 Failure::Unreachable(_) => 3,
             })
         }
@@ -258,6 +267,11 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
             }
             thread::sleep(Duration::from_secs(1));
         },
+        Command::Top if *json => {
+            let reason = "top is for people and has no JSON; `--json stats` has the counters";
+            return Err(Failure::Usage(reason.to_owned()));
+        }
+        Command::Top => top::run(socket, pin_dir.clone())?,
     }
     Ok(())
 }
@@ -268,5 +282,5 @@ fn pin_dir_of(given: Option<&Path>, socket: &Path) -> PathBuf {
         let status: Status = ask(socket, &Query::Status).ok()?;
         Some(status.fast_path_maps?.pin_dir)
     };
-    given.map(Path::to_owned).or_else(of_daemon).unwrap_or_else(|| PathBuf::from("/sys/fs/bpf/dhcp6"))
+    given.map(Path::to_owned).or_else(of_daemon).unwrap_or_else(|| PathBuf::from(DEFAULT_PIN_DIR))
 }

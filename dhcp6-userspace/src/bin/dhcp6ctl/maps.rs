@@ -116,7 +116,8 @@ pub(crate) fn stats(pin_dir: &Path, socket: &Path) -> Result<Stats, Failure> {
     }
 }
 
-fn interface_counters(maps: &PinnedMaps) -> Result<BTreeMap<String, FastPathCounters>, MapError> {
+/// The counters of each interface.
+pub(crate) fn interface_counters(maps: &PinnedMaps) -> Result<BTreeMap<String, FastPathCounters>, MapError> {
     let mut interfaces = BTreeMap::new();
     for slot in 0..maps.links.slots() {
         let Some(link) = maps.links.link(slot)? else { continue };
