@@ -164,7 +164,7 @@ pub struct PoolDetail {
 }
 
 /// How many addresses or prefixes are in each of the four lists.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// Assignable.
     pub idle: Count,
@@ -174,6 +174,13 @@ pub struct Counts {
     pub conflict: Count,
     /// Not assignable.
     pub excluded: Count,
+}
+
+impl Counts {
+    /// Whether there is nothing in any of the lists.
+    pub fn are_zero(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl From<PoolCounts> for Counts {
@@ -189,7 +196,7 @@ impl From<PoolCounts> for Counts {
 }
 
 /// A number that is a string in JSON where it exceeds 2^53, which is all that some readers can take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Count(pub u128);
 
 impl Serialize for Count {

@@ -160,12 +160,12 @@ impl Link {
     }
 
     /// Holds a resource that nobody holds; `false` for one that the link cannot assign.
-    pub(super) fn hold(&mut self, resource: Resource, hold: Hold) -> bool {
+    pub(super) fn hold(&mut self, resource: Resource, purpose: Hold) -> bool {
         if let Some(pool) = self.pools.iter_mut().find(|pool| pool.is_assignable(resource)) {
-            let held = pool.hold(resource, hold) || pool.hold_reserved(resource, hold);
-            debug_assert!(held, "{resource} is held already");
+            let done = pool.hold(resource, purpose) || pool.hold_reserved(resource, purpose);
+            debug_assert!(done, "{resource} is held already");
         } else if let Some(held) = self.outside.get_mut(&resource) {
-            *held = Some(hold);
+            *held = Some(purpose);
         } else {
             return false;
         }

@@ -81,7 +81,7 @@ impl<'a> Envelope<'a> {
         let nearest = |option: fn(&Hop<'a>) -> Option<&'a [u8]>| self.hops.iter().rev().find_map(option);
         let mac = nearest(|hop| hop.link_layer_address).and_then(|value| match *value {
             // The hardware type of Ethernet.
-            [0, 1, a, b, c, d, e, f] => Some(ClientKey::Mac([a, b, c, d, e, f])),
+            [0, 1, ref mac @ ..] => (*mac).try_into().ok().map(ClientKey::Mac),
             _ => None,
         });
         let remote_id = nearest(|hop| hop.remote_id).and_then(|value| {

@@ -319,7 +319,7 @@ const LEASE_STATES: [(&str, LeaseState); 2] =
 const CONFLICT_CAUSES: [(&str, ConflictCause); 2] =
     [("declined", ConflictCause::Declined), ("withdrawn", ConflictCause::Withdrawn)];
 
-fn name_in<T: PartialEq>(names: &[(&'static str, T)], wanted: T) -> &'static str {
+fn name_in<T: Copy + PartialEq>(names: &[(&'static str, T)], wanted: T) -> &'static str {
     let mut names = names.iter();
     names.find(|(_, value)| *value == wanted).map(|(name, _)| *name).expect("every value has a name")
 }

@@ -67,7 +67,14 @@ impl Collector for Snapshot {
         page.gauges(
             "pool_addresses",
             "Addresses of each link, by state; those that are used are leased.",
-            pools.iter().flat_map(states),
+            pools.iter().flat_map(|row| states(row, &row.counts)),
+        )?;
+        page.gauges(
+            "pool_prefixes",
+            "Prefixes of each link, by state; those that are used are delegated.",
+            { pools.iter() }
+                .filter(|row| !row.prefix_counts.are_zero())
+                .flat_map(|row| states(row, &row.prefix_counts)),
         )?;
 
         let store = &status.store;
@@ -117,9 +124,9 @@ impl Collector for Snapshot {
     }
 }
 
-/// The addresses of one link in each state.
-fn states(row: &PoolRow) -> [([(&'static str, &str); 2], Count); 4] {
-    let Counts { idle, used, conflict, excluded } = row.counts;
+/// How many addresses or prefixes of one link are in each state.
+fn states<'a>(row: &'a PoolRow, counts: &Counts) -> [([(&'static str, &'a str); 2], Count); 4] {
+    let Counts { idle, used, conflict, excluded } = *counts;
     [("idle", idle), ("used", used), ("conflict", conflict), ("excluded", excluded)]
         .map(|(state, count)| ([("link", &*row.link), ("state", state)], count))
 }
@@ -229,6 +236,7 @@ mod tests {
                     conflict: Count(0),
                     excluded: Count(7),
                 },
+                prefix_counts: Counts::default(),
             }],
             slow_path: SlowPathCounters {
                 received: counts(&[("solicit", 4), ("unknown", 1)]),
@@ -272,6 +280,8 @@ dhcp6_pool_addresses{link=\"a\\\"0\",state=\"idle\"} 3.402823669209385e38
 dhcp6_pool_addresses{link=\"a\\\"0\",state=\"used\"} 3
 dhcp6_pool_addresses{link=\"a\\\"0\",state=\"conflict\"} 0
 dhcp6_pool_addresses{link=\"a\\\"0\",state=\"excluded\"} 7
+# HELP dhcp6_pool_prefixes Prefixes of each link, by state; those that are used are delegated.
+# TYPE dhcp6_pool_prefixes gauge
 # HELP dhcp6_store_ok 1 where the last commit to the lease store succeeded; 0 where it failed, and nothing new is promised.
 # TYPE dhcp6_store_ok gauge
 dhcp6_store_ok 0

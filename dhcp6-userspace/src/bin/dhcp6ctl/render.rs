@@ -103,7 +103,7 @@ impl ForPeople for Vec<PoolRow> {
             kinds
                 .into_iter()
                 .enumerate()
-                .filter(|(index, (_, of_kind))| *index == 0 || !is_zero(of_kind))
+                .filter(|(index, (_, of_kind))| *index == 0 || !of_kind.are_zero())
                 .map(|(_, (kind, of_kind))| {
                     let [idle, used, conflict, excluded] = counts(of_kind);
                     let interface = or_dash(row.interface.as_ref());
@@ -112,11 +112,6 @@ impl ForPeople for Vec<PoolRow> {
         });
         table(["LINK", "INTERFACE", "OF", "IDLE", "USED", "CONFLICT", "EXCLUDED"], rows)
     }
-}
-
-fn is_zero(counts: &Counts) -> bool {
-    let Counts { idle, used, conflict, excluded } = counts;
-    [idle, used, conflict, excluded].into_iter().all(|Count(count)| *count == 0)
 }
 
 impl ForPeople for PoolDetail {
@@ -130,11 +125,10 @@ impl ForPeople for PoolDetail {
         });
         let mut text = String::new();
         for (kind, of_kind) in [("addresses", of_addresses), ("prefixes", prefix_counts)] {
-            if kind == "addresses" || !is_zero(of_kind) {
+            if kind == "addresses" || !of_kind.are_zero() {
                 let [idle, used, conflict, excluded] = counts(of_kind);
-                text += &format!(
-                    "{link}: {kind}: {idle} idle, {used} used, {conflict} in conflict, {excluded} excluded\n"
-                );
+                let line = [link, ": ", kind, ": ", &idle, " idle, ", &used, " used, "].concat();
+                text.extend([line, format!("{conflict} in conflict, {excluded} excluded\n")]);
             }
         }
         let rows = table(["MEMBER", "STATE", "DUID"], addresses.chain(prefixes));
@@ -195,19 +189,22 @@ pub(crate) struct Export(pub(crate) Vec<LeaseRow>);
 
 impl ForPeople for Export {
     fn for_people(&self) -> String {
-        let header = "link,duid,iaid,kind,address,prefix,preferred_until,valid_until,state".to_owned();
-        let lines = self.0.iter().map(|lease| {
-            let LeaseRow { link, duid, iaid, kind, address, prefix, preferred_until, valid_until, state } =
-                lease;
-            let address = address.map(|address| address.to_string()).unwrap_or_default();
-            let prefix = prefix.map(|prefix| prefix.to_string()).unwrap_or_default();
-            // Names of links have no white space, but may have a comma or a quotation mark.
-            let link = link.replace('"', "\"\"");
-            format!(
-                "\"{link}\",{duid},{iaid},{kind},{address},{prefix},{preferred_until},{valid_until},{state}"
-            )
+        let mut table = csv::Writer::from_writer(Vec::new());
+        let header =
+            ["link", "duid", "iaid", "kind", "address", "prefix", "preferred_until", "valid_until", "state"];
+        let rows = self.0.iter().map(|lease| {
+            let LeaseRow { link, duid, iaid, kind, preferred_until, valid_until, state, .. } = lease;
+            let address = lease.address.map(|address| address.to_string()).unwrap_or_default();
+            let prefix = lease.prefix.map(|prefix| prefix.to_string()).unwrap_or_default();
+            let iaid = iaid.to_string();
+            [link, duid, &iaid, kind, &address, &prefix, preferred_until, valid_until, state]
+                .map(String::clone)
         });
-        std::iter::once(header).chain(lines).collect::<Vec<_>>().join("\n")
+        for row in std::iter::once(header.map(str::to_owned)).chain(rows) {
+            table.write_record(row).expect("memory takes every row, and all rows have as many fields");
+        }
+        let octets = table.into_inner().expect("memory takes everything");
+        String::from_utf8(octets).expect("fields of text make text").trim_end().to_owned()
     }
 }
 

@@ -155,10 +155,10 @@ fn draw_slow_path(frame: &mut Frame<'_>, area: Rect, daemon: &DaemonView<'_>) {
     }
 }
 
-fn draw_pools(frame: &mut Frame<'_>, area: Rect, pools: &[PoolView<'_>]) {
+fn draw_pools(frame: &mut Frame<'_>, area: Rect, pools: &[PoolView]) {
     const COUNTS: u16 = 30;
     const CONFLICTS: u16 = 9;
-    let longest = pools.iter().map(|pool| pool.link.chars().count()).max().unwrap_or(0);
+    let longest = pools.iter().map(|pool| pool.name.chars().count()).max().unwrap_or(0);
     let name = (longest as u16).max(4).min(area.width / 4);
     // The bar, and the spaces between the columns, have what the others leave.
     let bar_width = area.width.saturating_sub(name + COUNTS + CONFLICTS + 3);
@@ -171,7 +171,7 @@ fn draw_pools(frame: &mut Frame<'_>, area: Rect, pools: &[PoolView<'_>]) {
         };
         let counts = format!("{} of {} ({:.0} %)", pool.used, pool.assignable, usage * 100.0);
         Row::new([
-            Text::from(pool.link),
+            Text::from(pool.name.as_str()),
             Text::from(bar(usage, bar_width)).fg(color),
             Text::from(counts).right_aligned(),
             Text::from(pool.conflict.to_string()).right_aligned(),

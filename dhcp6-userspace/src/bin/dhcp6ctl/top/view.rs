@@ -1,8 +1,8 @@
 //! Rates: what two samples say about the time between them.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, iter, time::Duration};
 
-use dhcp6_userspace::control::{Count, PoolRow, Status};
+use dhcp6_userspace::control::{Count, Counts, Status};
 
 use super::sample::{DaemonSample, FastPathSample, Sample};
 use crate::maps::FastPathCounters;
@@ -22,7 +22,7 @@ pub(super) struct DaemonView<'a> {
     pub(super) sent: Vec<Rate<'a>>,
     /// By reason; also what was lost before the daemon saw it.
     pub(super) dropped: Vec<Rate<'a>>,
-    pub(super) pools: Vec<PoolView<'a>>,
+    pub(super) pools: Vec<PoolView>,
 }
 
 /// The fast path's part.
@@ -45,16 +45,16 @@ pub(super) struct InterfaceView<'a> {
     pub(super) reasons: Vec<Rate<'a>>,
 }
 
-/// The pools of one link.
-pub(super) struct PoolView<'a> {
-    pub(super) link: &'a str,
+/// The pools of addresses, or those of prefixes, of one link.
+pub(super) struct PoolView {
+    pub(super) name: String,
     pub(super) used: u128,
     /// All that are not excluded.
     pub(super) assignable: u128,
     pub(super) conflict: u128,
 }
 
-impl PoolView<'_> {
+impl PoolView {
     /// The share in use, 0 to 1.
     #[expect(clippy::cast_precision_loss, reason = "a share is shown with two digits")]
     pub(super) fn usage(&self) -> f64 {
@@ -118,7 +118,14 @@ impl<'a> DaemonView<'a> {
             }
         }
         sort(&mut dropped);
-        let mut pools: Vec<_> = pools.iter().map(PoolView::new).collect();
+        let mut pools: Vec<_> = { pools.iter() }
+            .flat_map(|row| {
+                let addresses = PoolView::new(row.link.clone(), &row.counts);
+                let prefixes = (!row.prefix_counts.are_zero())
+                    .then(|| PoolView::new(format!("{} prefixes", row.link), &row.prefix_counts));
+                iter::once(addresses).chain(prefixes)
+            })
+            .collect();
         pools.sort_by(|a, b| b.usage().total_cmp(&a.usage()));
         Self {
             status,
@@ -130,12 +137,11 @@ impl<'a> DaemonView<'a> {
     }
 }
 
-impl<'a> PoolView<'a> {
-    fn new(row: &'a PoolRow) -> Self {
-        let (Count(idle), Count(used), Count(conflict)) =
-            (row.counts.idle, row.counts.used, row.counts.conflict);
+impl PoolView {
+    fn new(name: String, counts: &Counts) -> Self {
+        let Counts { idle: Count(idle), used: Count(used), conflict: Count(conflict), .. } = *counts;
         let assignable = idle.saturating_add(used).saturating_add(conflict);
-        Self { link: &row.link, used, assignable, conflict }
+        Self { name, used, assignable, conflict }
     }
 }
 
@@ -235,6 +241,7 @@ pub(super) mod tests {
                 conflict: Count(conflict),
                 excluded: Count(1000),
             },
+            prefix_counts: Counts::default(),
         };
         Sample {
             at: start + Duration::from_secs(seconds),
@@ -344,7 +351,8 @@ pub(super) mod tests {
         let now = sample(Instant::now(), 0, 0);
         let view = View::new(None, &now);
         let pools = &view.daemon.as_ref().ok().unwrap().pools;
-        let shown: Vec<_> = pools.iter().map(|pool| (pool.link, pool.used, pool.assignable)).collect();
+        let shown: Vec<_> =
+            pools.iter().map(|pool| (pool.name.as_str(), pool.used, pool.assignable)).collect();
         assert_eq!(shown, [("access1", 96, 100), ("access0", 25, 100), ("empty", 0, 0)]);
         assert!((pools[2].usage() - 0.0).abs() < f64::EPSILON);
     }
