@@ -70,7 +70,7 @@ async fn scrape(address: SocketAddr) -> io::Result<String> {
 async fn a_daemon_is_scraped() {
     let directory = TempDir::new().unwrap();
     let (port, address) = (free_udp_port(), free_tcp_address());
-    let daemon = Daemon::start(config(directory.path(), port, address)).unwrap();
+    let daemon = Daemon::start(config(directory.path(), port, address), "unused.toml".into()).unwrap();
     let daemon = tokio::spawn(daemon.run());
 
     UdpSocket::bind("[::1]:0").unwrap().send_to(&[1, 2], ("::1", port)).unwrap();
@@ -101,7 +101,9 @@ async fn an_address_in_use_is_named() {
     let directory = TempDir::new().unwrap();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
-    let Err(failure) = Daemon::start(config(directory.path(), free_udp_port(), address)) else {
+    let Err(failure) =
+        Daemon::start(config(directory.path(), free_udp_port(), address), "unused.toml".into())
+    else {
         panic!("the address is taken")
     };
     let message = format!("{failure:#}");

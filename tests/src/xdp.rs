@@ -96,6 +96,7 @@ impl Lab {
             let (link, blocks) = render(&engine, slot, link, &interface(slot));
             fast_path.links.put(slot, &link, &blocks).expect("room for each link");
         }
+        fast_path.publish().expect("pins that others find");
         let counters = vec![vec![0; Reason::COUNT]; config.links.len()];
         Some(Self { fast_path, config, clock, counters, pins })
     }
@@ -134,7 +135,7 @@ impl Lab {
         let address = binding.address;
         self.fast_path
             .bindings
-            .put(binding.link, &binding.duid, address.octets(), binding.iaid, serve_until)
+            .put(binding.link, &binding.duid, address.octets(), binding.iaid, serve_until, None)
             .expect("room for a binding");
         (address, batch)
     }

@@ -42,7 +42,7 @@ fn main() -> ExitCode {
         .with_ansi(io::stderr().is_terminal())
         .with_target(false)
         .init();
-    match serve(config) {
+    match serve(config, arguments.config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             tracing::error!("{}", in_full(&failure));
@@ -52,8 +52,8 @@ fn main() -> ExitCode {
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn serve(config: Config) -> Result<()> {
-    Daemon::start(config)?.run().await
+async fn serve(config: Config, path: PathBuf) -> Result<()> {
+    Daemon::start(config, path)?.run().await
 }
 
 /// An error and its causes, without those that it names itself.

@@ -20,7 +20,7 @@ mod values;
 mod tests;
 
 use std::{
-    io,
+    fmt, io,
     net::{Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
@@ -251,6 +251,18 @@ pub enum ClientKey {
     SubscriberId(Vec<u8>),
     /// What the relay agent next to it reports (RFC 9915, section 21.18).
     InterfaceId(Vec<u8>),
+}
+
+impl fmt::Display for ClientKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Duid(duid) => duid.fmt(f),
+            Self::Mac(mac) => f.write_str(&mac.map(|octet| format!("{octet:02x}")).join(":")),
+            Self::RemoteId(enterprise, id) => write!(f, "Remote-Id {enterprise} \"{}\"", id.escape_ascii()),
+            Self::SubscriberId(id) => write!(f, "Subscriber-Id \"{}\"", id.escape_ascii()),
+            Self::InterfaceId(id) => write!(f, "Interface-Id \"{}\"", id.escape_ascii()),
+        }
+    }
 }
 
 /// An option sent to clients that request its code.

@@ -215,8 +215,7 @@ impl Checker<'_, '_> {
                 if let Some(earlier) = taken {
                     let ia =
                         reservation.iaid.map_or_else(|| "any IAID".to_owned(), |iaid| format!("IAID {iaid}"));
-                    let (client, line) =
-                        (client_name(&reservation.client), self.report.refer(*place, earlier));
+                    let (client, line) = (&reservation.client, self.report.refer(*place, earlier));
                     let message = format!("{client} with {ia} already has the reservation of {line}");
                     self.report.add(*place, message);
                 }
@@ -232,15 +231,4 @@ struct Client {
     remote_id: Field<Table<file::RemoteId>>,
     subscriber_id: Field<file::Octets>,
     interface_id: Field<file::Octets>,
-}
-
-/// A client in a message.
-fn client_name(client: &ClientKey) -> String {
-    match client {
-        ClientKey::Duid(duid) => duid.to_string(),
-        ClientKey::Mac(mac) => mac.map(|octet| format!("{octet:02x}")).join(":"),
-        ClientKey::RemoteId(..) => "this Remote-Id".to_owned(),
-        ClientKey::SubscriberId(_) => "this Subscriber-Id".to_owned(),
-        ClientKey::InterfaceId(_) => "this Interface-Id".to_owned(),
-    }
 }

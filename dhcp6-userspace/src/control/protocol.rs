@@ -54,6 +54,8 @@ pub enum Query {
         /// The address or prefix.
         resource: Text<Resource>,
     },
+    /// [`Reloaded`]
+    ConfigReload,
     /// [`SlowPathCounters`]
     Stats,
 }
@@ -87,8 +89,28 @@ pub struct Status {
     pub fast_path_maps: Option<FastPathStatus>,
     /// The store.
     pub store: StoreStatus,
-    /// When the configuration was last reloaded; this version does not reload.
-    pub last_reload: Option<String>,
+    /// How the configuration was last read again; absent where it never was.
+    pub last_reload: Option<ReloadStatus>,
+}
+
+/// A reload of the configuration in [`Status`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ReloadStatus {
+    /// When, RFC 3339 in UTC.
+    pub at: String,
+    /// Whether the new configuration is in force; if not, the one before still is.
+    pub ok: bool,
+    /// What is wrong with the new one.
+    pub error: Option<String>,
+}
+
+/// `dhcp6ctl config reload`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// When, RFC 3339 in UTC.
+    pub reloaded: String,
+    /// How many links there are now.
+    pub links: usize,
 }
 
 /// A link in [`Status`].

@@ -21,21 +21,25 @@ use crate::{
 pub(super) struct Kernel {
     fast_path: FastPath,
     clock: Clock,
-    /// The links that the kernel answers on.
-    slots: Vec<u32>,
+    /// The links that the kernel answers on, and their interfaces.
+    interfaces: Vec<(u32, Interface)>,
     /// Bindings that the maps did not take.
     pub(super) refused: u64,
 }
 
 impl Kernel {
-    /// Loads the program for the links that have an interface, and fills the maps. Nothing is attached yet. `None`
-    /// where no link has one.
+    /// Loads the program for the links that have an interface, and fills the maps; what `before` has counted goes on.
+    /// Nothing is attached yet. `None` where the fast path is off or no link has an interface.
     pub(super) fn load(
         config: &Config,
         engine: &Engine,
         clock: Clock,
         interfaces: &[(u32, Interface)],
+        before: Option<&Self>,
     ) -> Result<Option<Self>> {
+        if !config.fast_path.enabled {
+            return Ok(None);
+        }
         let slots: Vec<_> = interfaces.iter().map(|(slot, _)| *slot).collect();
         if slots.is_empty() {
             return Ok(None);
@@ -56,21 +60,71 @@ impl Kernel {
             let (link, blocks) = render(engine, *slot, link, interface);
             fast_path.links.put(*slot, &link, &blocks)?;
         }
-        let mut kernel = Self { fast_path, clock, slots, refused: 0 };
-        kernel.serve(engine.kernel_bindings());
+        let mut kernel = Self { fast_path, clock, interfaces: interfaces.to_vec(), refused: 0 };
+        for binding in engine.kernel_bindings() {
+            kernel.put(&binding, before);
+        }
         Ok(Some(kernel))
     }
 
-    /// Attaches the program to every interface.
-    pub(super) fn attach(&mut self, setting: XdpModeSetting, interfaces: &[(u32, Interface)]) -> Result<()> {
-        for (slot, Interface { name, .. }) in interfaces {
-            let mode = self.fast_path.attach(*slot, name, setting)?.mode;
-            if mode == AttachedMode::Generic && setting == XdpModeSetting::Auto {
-                warn!("{name} has no native XDP: the fast path runs in the network stack, and slower");
+    /// Attaches the program to every interface, and shows the maps to others. Where `before` is attached, it takes
+    /// its place.
+    ///
+    /// # Errors
+    ///
+    /// Where the program cannot be attached to one of the interfaces that `before` does not have, or the maps cannot
+    /// be shown; `before` is as it was then. An interface of `before` that refuses is left without a program, which
+    /// is logged: the daemon answers there alone.
+    pub(super) fn attach(&mut self, setting: XdpModeSetting, mut before: Option<&mut Self>) -> Result<()> {
+        let interfaces = self.interfaces.clone();
+        let slot_before = |before: &Option<&mut Self>, interface: &Interface| {
+            before.as_ref().and_then(|before| before.slot_of(interface))
+        };
+        for (slot, interface) in &interfaces {
+            if slot_before(&before, interface).is_none() {
+                self.attach_one(*slot, &interface.name, setting)?;
             }
-            info!("the fast path answers on {name} in {} mode", mode.name());
+        }
+        self.fast_path.publish()?;
+        for (slot, interface) in &interfaces {
+            let Some(from_slot) = slot_before(&before, interface) else { continue };
+            let Some(before) = &mut before else { continue };
+            let Self { fast_path, .. } = self;
+            let continued = fast_path.counters.continue_from(*slot, &before.fast_path.counters, from_slot);
+            if let Err(failure) = continued {
+                warn!("{failure}: the counters of {} begin at 0 again", interface.name);
+            }
+            let name = &interface.name;
+            let replaced = fast_path.take_over(*slot, name, setting, &mut before.fast_path);
+            let attached = match replaced {
+                Ok(true) => Ok(()),
+                // In another mode, or nowhere.
+                Ok(false) => before
+                    .fast_path
+                    .detach_from(name)
+                    .map_err(Into::into)
+                    .and_then(|()| self.attach_one(*slot, name, setting)),
+                Err(failure) => Err(failure.into()),
+            };
+            if let Err(failure) = attached {
+                error!("{failure:#}: no fast path on {name} any more");
+            }
         }
         Ok(())
+    }
+
+    fn attach_one(&mut self, slot: u32, name: &str, setting: XdpModeSetting) -> Result<()> {
+        let mode = self.fast_path.attach(slot, name, setting)?.mode;
+        if mode == AttachedMode::Generic && setting == XdpModeSetting::Auto {
+            warn!("{name} has no native XDP: the fast path runs in the network stack, and slower");
+        }
+        info!("the fast path answers on {name} in {} mode", mode.name());
+        Ok(())
+    }
+
+    /// The slot of an interface, where it is the same as ever.
+    fn slot_of(&self, interface: &Interface) -> Option<u32> {
+        self.interfaces.iter().find(|(_, other)| other == interface).map(|(slot, _)| *slot)
     }
 
     /// Makes the kernel forget clients. When this returns, it answers none of them.
@@ -85,21 +139,27 @@ impl Kernel {
     /// Lets the kernel answer clients. Those that the maps do not take are answered by the daemon.
     pub(super) fn serve(&mut self, bindings: impl IntoIterator<Item = KernelBinding>) {
         for binding in bindings {
-            let KernelBinding { link, duid, iaid, address, serve_until } = binding;
-            if !self.slots.contains(&link) {
-                continue;
+            self.put(&binding, None);
+        }
+    }
+
+    /// Lets the kernel answer a client, whose stamps `before` may have.
+    fn put(&mut self, binding: &KernelBinding, before: Option<&Self>) {
+        let KernelBinding { link, duid, iaid, address, serve_until } = *binding;
+        let Some((_, interface)) = self.interfaces.iter().find(|(slot, _)| *slot == link) else { return };
+        let stamps = before.and_then(|before| {
+            let slot = before.slot_of(interface)?;
+            before.fast_path.bindings.get(slot, &duid).ok()?
+        });
+        let serve_until = self.clock.boottime_of(serve_until);
+        let bindings = &mut self.fast_path.bindings;
+        if let Err(failure) = bindings.put(link, &duid, address.octets(), iaid, serve_until, stamps) {
+            if self.refused == 0 {
+                warn!("{failure}: this client, and perhaps others, are answered by the daemon only");
             }
-            let serve_until = self.clock.boottime_of(serve_until);
-            if let Err(failure) =
-                self.fast_path.bindings.put(link, &duid, address.octets(), iaid, serve_until)
-            {
-                if self.refused == 0 {
-                    warn!("{failure}: this client, and perhaps others, are answered by the daemon only");
-                }
-                self.refused += 1;
-                // What the map may still hold of the client is not what the engine says.
-                self.forget(&[(link, duid)]);
-            }
+            self.refused += 1;
+            // What the map may still hold of the client is not what the engine says.
+            self.forget(&[(link, duid)]);
         }
     }
 

@@ -1,16 +1,12 @@
 //! The running server: engine, store, sockets, kernel and control socket, in rounds.
 
 mod kernel;
+mod listeners;
 mod queries;
+mod reload;
 mod stats;
 
-use std::{
-    future::poll_fn,
-    io,
-    task::Poll,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{future::poll_fn, io, path::PathBuf, task::Poll, time::Duration};
 
 use anyhow::{Context as _, Result};
 use tokio::{
@@ -19,15 +15,19 @@ use tokio::{
 };
 use tracing::{debug, error, info, warn};
 
-use self::{kernel::Kernel, stats::Stats};
+use self::{
+    kernel::Kernel,
+    listeners::{Listener, interfaces},
+    stats::Stats,
+};
 use crate::{
     clock::Clock,
     config::{Config, StoreKind},
-    control::{ControlServer, Question, StoreStatus},
+    control::{ControlServer, Question, ReloadStatus, StoreStatus},
     engine::{Answer, Arrival, DropReason, Engine},
     lease::{Change, MemoryStore, SqliteStore, Store, server_duid},
     metrics::{MetricsServer, Scrape},
-    net::{Datagram, Interface, InterfaceError, Path, ServerSocket, neighbor_limit},
+    net::{Datagram, Path, neighbor_limit},
     time::Time,
 };
 
@@ -36,15 +36,13 @@ const ROUND: usize = 1024;
 /// How long interfaces may take to get their link-local addresses.
 const INTERFACE_PATIENCE: Duration = Duration::from_secs(10);
 
-/// A socket, and the index of the link that its interface is attached to.
-struct Listener {
-    link: Option<u32>,
-    socket: ServerSocket,
-}
-
 /// A server that is ready to run.
 pub struct Daemon {
+    /// Where the configuration came from, to be read again.
+    path: PathBuf,
     config: Config,
+    /// How the last reload went, if there was one.
+    last_reload: Option<ReloadStatus>,
     clock: Clock,
     since: Time,
     engine: Engine,
@@ -58,13 +56,14 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Opens everything that the configuration names. When this returns, the server answers as soon as it runs.
+    /// Opens everything that the configuration names, which was read from `path`. When this returns, the server
+    /// answers as soon as it runs.
     ///
     /// # Errors
     ///
     /// Whatever cannot be opened, and what to do about it. Nothing is left behind in the kernel then but empty
     /// pinned maps.
-    pub fn start(config: Config) -> Result<Self> {
+    pub fn start(config: Config, path: PathBuf) -> Result<Self> {
         let clock = Clock::start();
         let now = clock.now();
         let state_dir = &config.server.state_dir;
@@ -78,9 +77,10 @@ impl Daemon {
         info!("{} leases and {} conflicts in the store", contents.leases.len(), contents.conflicts.len());
         let engine = Engine::new(&config, duid, contents, now, rand::random());
 
+        say_what_waits(&engine);
         warn_of_small_neighbor_table(&engine);
-        let interfaces = interfaces(&config)?;
-        let sockets = listen(&config, &interfaces)?;
+        let interfaces = interfaces(&config, INTERFACE_PATIENCE)?;
+        let sockets = Listener::open_all(&config, &interfaces)?;
         let control = ControlServer::listen(&config.control_socket).with_context(|| {
             format!("cannot listen on the control socket {}", config.control_socket.display())
         })?;
@@ -91,17 +91,16 @@ impl Daemon {
                     .with_context(|| format!("cannot serve metrics on {address} ([metrics] listen)"))
             })
             .transpose()?;
-        let mut kernel = None;
-        if config.fast_path.enabled {
-            kernel = Kernel::load(&config, &engine, clock, &interfaces).context("no fast path")?;
-        }
+        let mut kernel = Kernel::load(&config, &engine, clock, &interfaces, None).context("no fast path")?;
         if let Some(kernel) = &mut kernel {
-            kernel.attach(config.fast_path.mode, &interfaces).context("no fast path")?;
+            kernel.attach(config.fast_path.mode, None).context("no fast path")?;
         }
         let store_status =
             StoreStatus { kind: kind.to_owned(), ok: true, last_error: None, commits: 0, failed_commits: 0 };
         Ok(Self {
+            path,
             config,
+            last_reload: None,
             clock,
             since: now,
             engine,
@@ -126,13 +125,7 @@ impl Daemon {
         let mut hangup = signal(SignalKind::hangup())?;
         let mut tick = interval(Duration::from_secs(1));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        for Listener { socket, .. } in &self.sockets {
-            if let Some(Interface { name, link_local, .. }) = socket.interface() {
-                info!("serving {name} from {link_local}");
-            } else {
-                info!("serving relay agents on all interfaces");
-            }
-        }
+        self.sockets.iter().for_each(Listener::announce);
         if let Err(failure) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
             warn!("cannot tell the service manager that the server is ready: {failure}");
         }
@@ -141,7 +134,8 @@ impl Daemon {
                 biased;
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
-                _ = hangup.recv() => warn!("this version does not reload its configuration: restart it"),
+                // The failure is logged, and shown by `status`.
+                _ = hangup.recv() => drop(self.reload()),
                 Some(Question { query, answer }) = self.control.next() => {
                     // The asker may have hung up.
                     answer.send(self.answer(&query)).ok();
@@ -181,14 +175,15 @@ impl Daemon {
         let now = self.clock.now();
         let share = ROUND.div_ceil(self.sockets.len());
         let mut answers = Vec::new();
-        for (index, Listener { link, socket }) in self.sockets.iter_mut().enumerate() {
+        for (index, Listener { link, observer, socket }) in self.sockets.iter_mut().enumerate() {
             for _ in 0..share {
                 match socket.receive() {
                     Ok(Some(datagram)) => {
                         let Datagram { path, payload } = datagram;
                         self.stats.received(Engine::message_type(payload));
-                        let arrival =
-                            Arrival { link: *link, mac: None, multicast: path.destination.is_multicast() };
+                        let multicast = path.destination.is_multicast();
+                        let mac = observer.as_mut().and_then(|observer| observer.mac_of(*path.source.ip()));
+                        let arrival = Arrival { link: *link, mac, multicast };
                         match self.engine.handle(now, arrival, payload) {
                             Ok(answer) => answers.push((index, path, answer)),
                             Err(reason) => self.stats.dropped(reason),
@@ -279,6 +274,18 @@ async fn readable(sockets: &[Listener]) -> io::Result<()> {
     .await
 }
 
+/// Says whose reservations wait for somebody else's lease to end.
+fn say_what_waits(engine: &Engine) {
+    const MOST: usize = 20;
+    let waiting = engine.waiting_reservations();
+    for waiting in waiting.iter().take(MOST) {
+        warn!("{waiting}");
+    }
+    if waiting.len() > MOST {
+        warn!("{} more reservations wait for the end of a lease", waiting.len() - MOST);
+    }
+}
+
 /// The kernel has to know the MAC address of each client that the daemon answers, and its table of neighbours is
 /// small unless told otherwise.
 fn warn_of_small_neighbor_table(engine: &Engine) {
@@ -293,45 +300,5 @@ fn warn_of_small_neighbor_table(engine: &Engine) {
             "the pools have room for more clients than the kernel's neighbour table ({limit}): when many come at \
              once, some are answered late or not at all; raise net.ipv6.neigh.default.gc_thresh3 (and gc_thresh2)"
         );
-    }
-}
-
-/// The interfaces of the links that have one, by the links' index.
-fn interfaces(config: &Config) -> Result<Vec<(u32, Interface)>> {
-    let mut interfaces = Vec::new();
-    for (link, index) in config.links.iter().zip(0..) {
-        if let Some(name) = &link.interface {
-            interfaces.push((index, wait_for_interface(name)?));
-        }
-    }
-    Ok(interfaces)
-}
-
-/// Opens a socket for each of the interfaces, and one for relay agents elsewhere if there is a link that only they
-/// reach.
-fn listen(config: &Config, interfaces: &[(u32, Interface)]) -> Result<Vec<Listener>> {
-    let port = config.server.port;
-    let relayed = config.links.iter().any(|link| link.interface.is_none());
-    let mut sockets = Vec::new();
-    for (link, interface) in interfaces {
-        let socket = ServerSocket::open(interface.clone(), port, relayed)?;
-        sockets.push(Listener { link: Some(*link), socket });
-    }
-    if relayed {
-        sockets.push(Listener { link: None, socket: ServerSocket::open_for_relays(port)? });
-    }
-    Ok(sockets)
-}
-
-/// Looks an interface up, and waits for its link-local address where it has just come up.
-fn wait_for_interface(name: &str) -> Result<Interface, InterfaceError> {
-    let deadline = Instant::now() + INTERFACE_PATIENCE;
-    loop {
-        match Interface::find(name) {
-            Err(InterfaceError::NoLinkLocal(_)) if Instant::now() < deadline => {
-                thread::sleep(Duration::from_millis(100));
-            }
-            found => return found,
-        }
     }
 }

@@ -60,6 +60,10 @@ impl Daemon {
                 }
                 serde_json::to_value(Cleared { cleared: Text(*resource) })
             }
+            Query::ConfigReload => match self.reload() {
+                Ok(reloaded) => serde_json::to_value(reloaded),
+                Err(error) => return Response::Refused(error),
+            },
             Query::Stats => serde_json::to_value(self.slow_path()),
         };
         document.map_or_else(|failure| Response::Refused(failure.to_string()), Response::Ok)
@@ -110,7 +114,7 @@ impl Daemon {
                 refused_bindings: kernel.refused,
             }),
             store: self.store_status.clone(),
-            last_reload: None,
+            last_reload: self.last_reload.clone(),
         }
     }
 

@@ -70,9 +70,11 @@ impl Engine {
             return Err(DropReason::Unicast);
         }
         let link = self.link_of(arrival, &envelope).ok_or(DropReason::UnknownLink)?;
-        let keys = match arrival.mac.filter(|_| !envelope.is_relayed()) {
+        let keys = match arrival.mac {
+            _ if envelope.is_relayed() => envelope.client_keys(),
             Some(mac) => vec![ClientKey::Mac(mac)],
-            None => envelope.client_keys(),
+            None if self.links[link as usize].knows_macs => return Err(DropReason::UnknownMac),
+            None => Vec::new(),
         };
         let supplied = { envelope.supplied() }.filter(|(code, _)| self.passed_on.contains(code)).collect();
         let answer = self.answer(now, link, keys, supplied, envelope.message)?;

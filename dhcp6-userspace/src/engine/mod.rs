@@ -42,7 +42,7 @@ use crate::{
     time::Time,
 };
 
-pub use view::{LeaseView, LinkView, ResourceState, ResourceView};
+pub use view::{LeaseView, LinkView, ResourceState, ResourceView, WaitingReservation};
 
 /// The server's protocol state.
 #[derive(Debug)]
@@ -135,6 +135,8 @@ pub enum DropReason {
     NothingToConfirm,
     /// More IAs, or addresses and prefixes in them, than an answer could hold.
     TooManyIas,
+    /// The link has reservations by MAC address, and the one of this client is not known.
+    UnknownMac,
     /// The link serves clients with a reservation only, and this one has none.
     RefusedByPolicy,
     /// Nothing may be promised while the store does not commit.
@@ -145,7 +147,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// Every reason.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::TooShort,
         Self::UnknownType,
         Self::Malformed,
@@ -163,6 +165,7 @@ impl DropReason {
         Self::IaInInformationRequest,
         Self::NothingToConfirm,
         Self::TooManyIas,
+        Self::UnknownMac,
         Self::RefusedByPolicy,
         Self::StoreFailed,
         Self::SendFailed,
@@ -188,6 +191,7 @@ impl DropReason {
             Self::IaInInformationRequest => "ia_in_information_request",
             Self::NothingToConfirm => "nothing_to_confirm",
             Self::TooManyIas => "too_many_ias",
+            Self::UnknownMac => "unknown_mac",
             Self::RefusedByPolicy => "refused_by_policy",
             Self::StoreFailed => "store_failed",
             Self::SendFailed => "send_failed",

@@ -1,5 +1,7 @@
 //! The engine's state, as operators see it.
 
+use std::fmt;
+
 use dhcp6_common::wire::Duid;
 use serde::{Deserialize, Serialize};
 
@@ -70,7 +72,57 @@ pub struct LeaseView<'a> {
     pub expires_at: Time,
 }
 
+/// A reservation whose address or prefix is still somebody else's.
+#[derive(Clone, Debug)]
+pub struct WaitingReservation<'a> {
+    /// Name of the link.
+    pub link: &'a str,
+    /// The address or prefix.
+    pub resource: Resource,
+    /// For whom it is reserved.
+    pub client: &'a ClientKey,
+    /// Who has it.
+    pub holder: Duid,
+    /// When all that was promised to them has ended, at the latest.
+    pub until: Time,
+}
+
+impl fmt::Display for WaitingReservation<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { link, resource, client, holder, until } = self;
+        write!(
+            f,
+            "link {link}: {resource}, reserved for {client}, is leased to {holder}, who has to part with it at the \
+             next Renew; its owner gets it by {until} at the latest"
+        )
+    }
+}
+
 impl Engine {
+    /// The reservations of DUIDs that another client's lease stands in the way of.
+    pub fn waiting_reservations(&self) -> Vec<WaitingReservation<'_>> {
+        let mut waiting = Vec::new();
+        for link in &self.links {
+            for (resource, client) in IaKind::ALL.into_iter().flat_map(|kind| link.reserved(kind)) {
+                let Some(binding) = self.table.get(resource) else { continue };
+                let is_owner = |key: &ClientKey| *key == ClientKey::Duid(binding.client.duid);
+                if binding.state == LeaseState::Bound
+                    && matches!(client, ClientKey::Duid(_))
+                    && !is_owner(client)
+                {
+                    waiting.push(WaitingReservation {
+                        link: &link.config.name,
+                        resource,
+                        client,
+                        holder: binding.client.duid,
+                        until: binding.expires_at,
+                    });
+                }
+            }
+        }
+        waiting
+    }
+
     /// The links, in the order of the configuration.
     pub fn links(&self) -> impl Iterator<Item = LinkView<'_>> {
         self.links.iter().map(|link| LinkView {

@@ -149,7 +149,7 @@ impl<T: Borrow<MapData>> Bindings<T> {
 
 impl<T: BorrowMut<MapData>> Bindings<T> {
     /// Inserts or replaces a client's element. Of the same address the stamps are kept, but for a grant in this
-    /// very moment, which may go uncounted.
+    /// very moment, which may go uncounted; those of `before` where there is no element yet.
     ///
     /// # Errors
     ///
@@ -161,8 +161,9 @@ impl<T: BorrowMut<MapData>> Bindings<T> {
         address: [u8; 16],
         iaid: u32,
         serve_until: u64,
+        before: Option<Binding>,
     ) -> Result<(), MapError> {
-        let stamps = self.get(slot, duid)?.filter(|binding| binding.address == address);
+        let stamps = self.get(slot, duid)?.or(before).filter(|binding| binding.address == address);
         let stamped = |binding: Binding| {
             let (grants, last_grant) = stamps.map_or((0, 0), |stamps| (stamps.grants, stamps.last_grant));
             octets(&Binding { grants, last_grant, ..binding })
@@ -212,6 +213,27 @@ impl<T: Borrow<MapData>> Counters<T> {
     pub fn get(&self, slot: u32, reason: Reason) -> Result<u64, MapError> {
         let values = self.0.get(&counter_index(slot, reason), 0).map_err(MapError::access(COUNTERS))?;
         Ok(values.iter().sum())
+    }
+}
+
+impl<T: BorrowMut<MapData>> Counters<T> {
+    /// Goes on counting for a slot from where another map is with its slot `from_slot`.
+    ///
+    /// # Errors
+    ///
+    /// [`MapError::Access`].
+    pub fn continue_from<U: Borrow<MapData>>(
+        &mut self,
+        slot: u32,
+        from: &Counters<U>,
+        from_slot: u32,
+    ) -> Result<(), MapError> {
+        for &reason in Reason::ALL {
+            let values =
+                from.0.get(&counter_index(from_slot, reason), 0).map_err(MapError::access(COUNTERS))?;
+            self.0.set(counter_index(slot, reason), values, 0).map_err(MapError::access(COUNTERS))?;
+        }
+        Ok(())
     }
 }
 

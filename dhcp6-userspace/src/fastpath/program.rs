@@ -117,6 +117,8 @@ pub struct FastPath {
     pub counters: Counters<MapData>,
     attachments: Vec<(Attachment, Instance)>,
     spares: Vec<Instance>,
+    /// Where the maps are pinned for now, and where they are to be.
+    pins: (PathBuf, PathBuf),
 }
 
 /// What the program did with a frame that was only shown to it.
@@ -131,17 +133,17 @@ pub struct TestRunOutcome {
 }
 
 impl FastPath {
-    /// Creates empty maps with room for `links` links, pins them, and loads an instance of the program for each of
-    /// `slots`.
-    ///
-    /// Maps that an earlier daemon has pinned under the same layout are replaced: the store says what they held.
+    /// Creates empty maps with room for `links` links, and loads an instance of the program for each of `slots`. The
+    /// maps are pinned where nobody looks for them before [`FastPath::publish`].
     ///
     /// # Errors
     ///
     /// [`FastPathError`]; nothing is attached then.
     pub fn load(config: &FastPathConfig, links: u32, slots: &[u32]) -> Result<Self, FastPathError> {
         let object = OBJECT.ok_or(FastPathError::NoObject)?;
-        let directory = map_directory(&config.pin_dir);
+        let published = map_directory(&config.pin_dir);
+        // A bpffs takes no name with a dot.
+        let directory = config.pin_dir.join("new");
         prepare(&directory)
             .map_err(|source| FastPathError::PinDirectory { path: directory.clone(), source })?;
         let mut spares = Vec::new();
@@ -173,7 +175,22 @@ impl FastPath {
             counters: Counters::from_map(take(COUNTERS))?,
             attachments: Vec::new(),
             spares,
+            pins: (directory, published),
         })
+    }
+
+    /// Lets others find the pinned maps. What an earlier daemon, or this one before, has pinned under the same layout
+    /// is replaced: the store says what it held.
+    ///
+    /// # Errors
+    ///
+    /// [`FastPathError::PinDirectory`].
+    pub fn publish(&self) -> Result<(), FastPathError> {
+        let (pinned, published) = &self.pins;
+        prepare(published)
+            .and_then(|()| fs::remove_dir(published))
+            .and_then(|()| fs::rename(pinned, published))
+            .map_err(|source| FastPathError::PinDirectory { path: published.clone(), source })
     }
 
     /// Attaches the instance of a slot to its interface.
@@ -187,8 +204,7 @@ impl FastPath {
         interface: &str,
         mode: XdpModeSetting,
     ) -> Result<&Attachment, FastPathError> {
-        let index = self.spares.iter().position(|spare| spare.slot == slot);
-        let mut instance = self.spares.remove(index.expect("each slot is attached once"));
+        let mut instance = self.take_spare(slot);
         let attempts: &[AttachedMode] = match mode {
             XdpModeSetting::Native => &[AttachedMode::Native],
             XdpModeSetting::Generic => &[AttachedMode::Generic],
@@ -216,6 +232,43 @@ impl FastPath {
         })
     }
 
+    /// Puts the instance of a slot in the place of the one that `before` has attached to an interface. There is no
+    /// moment without either. `false` where `before` is not attached there, or not in the mode that `mode` prefers.
+    ///
+    /// # Errors
+    ///
+    /// [`FastPathError::Program`]; neither is attached then.
+    pub fn take_over(
+        &mut self,
+        slot: u32,
+        interface: &str,
+        mode: XdpModeSetting,
+        before: &mut Self,
+    ) -> Result<bool, FastPathError> {
+        let allowed = |attached| match mode {
+            XdpModeSetting::Auto | XdpModeSetting::Native => attached == AttachedMode::Native,
+            XdpModeSetting::Generic => attached == AttachedMode::Generic,
+        };
+        let is_it = |attachment: &Attachment| attachment.interface == interface && allowed(attachment.mode);
+        let Some(index) = before.attachments.iter().position(|(attachment, _)| is_it(attachment)) else {
+            return Ok(false);
+        };
+        let failed =
+            |source| FastPathError::Program { what: "replace", interface: interface.to_owned(), source };
+        let (Attachment { mode, link, .. }, mut old) = before.attachments.swap_remove(index);
+        let link = old.xdp().take_link(link).map_err(failed)?;
+        let mut instance = self.take_spare(slot);
+        let link = instance.xdp().attach_to_link(link).map_err(failed)?;
+        let attachment = Attachment { slot, interface: interface.to_owned(), mode, link };
+        self.attachments.push((attachment, instance));
+        Ok(true)
+    }
+
+    fn take_spare(&mut self, slot: u32) -> Instance {
+        let index = self.spares.iter().position(|spare| spare.slot == slot);
+        self.spares.remove(index.expect("each slot is attached once"))
+    }
+
     /// Where the program runs.
     pub fn attachments(&self) -> impl Iterator<Item = &Attachment> {
         self.attachments.iter().map(|(attachment, _)| attachment)
@@ -233,22 +286,33 @@ impl FastPath {
         }
     }
 
+    /// Takes the program off an interface, if it is there.
+    ///
+    /// # Errors
+    ///
+    /// [`FastPathError::Program`].
+    pub fn detach_from(&mut self, interface: &str) -> Result<(), FastPathError> {
+        let index = self.attachments.iter().position(|(attachment, _)| attachment.interface == interface);
+        match index {
+            Some(index) => detach(self.attachments.swap_remove(index)),
+            None => Ok(()),
+        }
+    }
+
     /// Takes the program off all interfaces. The maps stay pinned.
     ///
     /// # Errors
     ///
     /// [`FastPathError::Program`] for the first interface that refuses.
     pub fn detach(&mut self) -> Result<(), FastPathError> {
-        for (attachment, mut instance) in self.attachments.drain(..) {
-            let Attachment { interface, link, slot: _, mode: _ } = attachment;
-            instance.xdp().detach(link).map_err(|source| FastPathError::Program {
-                what: "detach",
-                interface,
-                source,
-            })?;
-        }
-        Ok(())
+        self.attachments.drain(..).try_for_each(detach)
     }
+}
+
+fn detach((attachment, mut instance): (Attachment, Instance)) -> Result<(), FastPathError> {
+    let Attachment { interface, link, slot: _, mode: _ } = attachment;
+    let detached = instance.xdp().detach(link);
+    detached.map_err(|source| FastPathError::Program { what: "detach", interface, source })
 }
 
 impl Instance {
@@ -291,8 +355,8 @@ impl Instance {
     }
 }
 
-/// Makes the directory of the pins and removes what is pinned there: aya would take over maps whatever their
-/// capacity, and the program of a daemon that has died is gone with it.
+/// Makes a directory for pins and removes what is pinned there: aya would take over maps whatever their capacity,
+/// and the program of a daemon that has died is gone with it.
 fn prepare(directory: &Path) -> io::Result<()> {
     fs::create_dir_all(directory)?;
     for entry in fs::read_dir(directory)? {

@@ -16,7 +16,7 @@ use nix::{
         sockopt::{Ipv6RecvPacketInfo, RcvBufForce, RxqOvfl},
     },
 };
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::{io::Interest, net::UdpSocket};
 
 use super::Interface;
@@ -109,6 +109,15 @@ impl ServerSocket {
         }
         let socket = UdpSocket::from_std(socket.into()).map_err(failed("wait for datagrams"))?;
         Ok(Self { socket, interface: None, port, dropped: 0, buffer: vec![0; LONGEST] })
+    }
+
+    /// Lets a socket for all interfaces be opened beside this one.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    pub fn share(&self) -> io::Result<()> {
+        SockRef::from(&self.socket).set_reuse_address(true)
     }
 
     /// The interface that it is bound to; `None` for all.

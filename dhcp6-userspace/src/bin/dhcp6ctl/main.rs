@@ -18,7 +18,9 @@ use std::{
 use clap::{Parser, Subcommand, ValueEnum};
 use dhcp6_common::wire::Duid;
 use dhcp6_userspace::{
-    control::{Cleared, ControlError, LeaseRow, PoolDetail, PoolRow, Query, Released, Status, Text, ask},
+    control::{
+        Cleared, ControlError, LeaseRow, PoolDetail, PoolRow, Query, Released, Reloaded, Status, Text, ask,
+    },
     engine::ResourceState,
     fastpath::MapError,
     pool::Resource,
@@ -59,6 +61,9 @@ enum Command {
     /// The addresses that clients found in use, and what may still be in use by clients that lost it.
     #[command(subcommand)]
     Conflict(ConflictCommand),
+    /// The daemon's configuration.
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// The BPF maps.
     #[command(subcommand)]
     Map(MapCommand),
@@ -132,6 +137,12 @@ enum ConflictCommand {
         #[arg(value_name = "ADDRESS")]
         resource: Resource,
     },
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Has the daemon read its file again: all of it is in force afterwards, or none of it.
+    Reload,
 }
 
 #[derive(Debug, Subcommand)]
@@ -242,6 +253,9 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         Command::Conflict(ConflictCommand::Clear { resource }) => {
             let query = Query::ConflictClear { resource: Text(*resource) };
             output.show(&ask::<Cleared>(socket, &query)?);
+        }
+        Command::Config(ConfigCommand::Reload) => {
+            output.show(&ask::<Reloaded>(socket, &Query::ConfigReload)?);
         }
         Command::Map(command) => {
             let maps = maps::open(&pin_dir_of(pin_dir.as_deref(), socket))?;

@@ -1,12 +1,17 @@
 //! Tables for people, JSON for programs.
 
-use std::fmt::Display;
+use std::{
+    fmt::Display,
+    io::{self, Write as _},
+    process,
+};
 
 use comfy_table::{Table, presets::NOTHING};
 use dhcp6_common::Reason;
 use dhcp6_userspace::{
     control::{
-        AddressRow, Cleared, Count, Counts, LeaseRow, PoolDetail, PoolRow, PrefixRow, Released, Status,
+        AddressRow, Cleared, Count, Counts, LeaseRow, PoolDetail, PoolRow, PrefixRow, Released, ReloadStatus,
+        Reloaded, Status,
     },
     engine::ResourceState,
     fastpath::MapDescription,
@@ -23,12 +28,18 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// Prints a document on stdout.
+    /// Prints a document on stdout. Ends the program where nobody reads any further.
     pub(crate) fn show<T: Serialize + ForPeople>(self, document: &T) {
-        if self.json {
-            println!("{}", serde_json::to_string(document).expect("the documents have string keys"));
+        let text = if self.json {
+            serde_json::to_string(document).expect("the documents have string keys")
         } else {
-            println!("{}", document.for_people());
+            document.for_people()
+        };
+        if let Err(failure) = writeln!(io::stdout(), "{text}") {
+            if failure.kind() != io::ErrorKind::BrokenPipe {
+                eprintln!("dhcp6ctl: cannot write: {failure}");
+            }
+            process::exit(i32::from(failure.kind() != io::ErrorKind::BrokenPipe));
         }
     }
 }
@@ -56,17 +67,8 @@ fn counts(counts: &Counts) -> [String; 4] {
 
 impl ForPeople for Status {
     fn for_people(&self) -> String {
-        let Self {
-            version,
-            pid,
-            since,
-            server_duid,
-            links,
-            fast_path,
-            fast_path_maps,
-            store,
-            last_reload: _,
-        } = self;
+        let Self { version, pid, since, server_duid, links, fast_path, fast_path_maps, store, last_reload } =
+            self;
         let mode = |interface: Option<&String>| {
             or_dash(fast_path.iter().find(|row| Some(&row.interface) == interface).map(|row| &row.mode))
         };
@@ -85,11 +87,19 @@ impl ForPeople for Status {
             || "off".to_owned(),
             |maps| format!("maps in {}, {} bindings refused", maps.pin_dir.display(), maps.refused_bindings),
         );
+        let reload = match last_reload {
+            None => "never".to_owned(),
+            Some(ReloadStatus { at, ok: true, .. }) => at.clone(),
+            Some(ReloadStatus { at, error, .. }) => {
+                format!("FAILED at {at}, the configuration stays what it was:\n{}", or_dash(error.as_ref()))
+            }
+        };
         format!(
             "dhcp6d {version}, process {pid}, since {since}\n\
              server DUID  {server_duid}\n\
              store        {} {store_state}, {} commits, {} failed\n\
-             fast path    {maps}\n\n{links}",
+             fast path    {maps}\n\
+             reload       {reload}\n\n{links}",
             store.kind, store.commits, store.failed_commits
         )
     }
@@ -211,6 +221,13 @@ impl ForPeople for Export {
 impl ForPeople for Released {
     fn for_people(&self) -> String {
         format!("{} may be assigned again", self.released)
+    }
+}
+
+impl ForPeople for Reloaded {
+    fn for_people(&self) -> String {
+        let Self { reloaded, links } = self;
+        format!("the configuration was read again at {reloaded}: {links} links")
     }
 }
 

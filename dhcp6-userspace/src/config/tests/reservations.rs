@@ -102,7 +102,7 @@ fn clients_of_every_kind_have_one_reservation() {
         &text,
         &[
             "14: 02:00:00:00:00:01 with any IAID already has the reservation of line 5",
-            "17: this Subscriber-Id with any IAID already has the reservation of line 8",
+            "17: Subscriber-Id \"a\" with any IAID already has the reservation of line 8",
         ],
     )]);
     let text =

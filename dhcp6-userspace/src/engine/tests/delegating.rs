@@ -289,7 +289,7 @@ fn any_number_of_ias_is_served_each_by_its_own() {
     let names: Vec<_> = ias.iter().map(|ia| (ia.kind(), ia.iaid)).collect();
     let expected: Vec<_> = IaKind::ALL.iter().flat_map(|kind| iaids.map(|iaid| (*kind, iaid))).collect();
     assert_eq!(names, expected, "matrix rows U-10, U-12, U-13, O-7");
-    let mut given: Vec<Resource> = ias.iter().flat_map(|ia| ia.leases()).map(|(lease, _, _)| lease).collect();
+    let mut given: Vec<Resource> = ias.iter().flat_map(Ia::leases).map(|(lease, _, _)| lease).collect();
     given.dedup();
     assert_eq!(given.len(), 6, "matrix rows U-13, R-5: {ias:?}");
     assert_eq!(server.ask(&request).ias(), ias, "matrix rows R-8, R-9");

@@ -94,6 +94,22 @@ fn an_address_that_moves_to_another_link_keeps_its_owner() {
 }
 
 #[test]
+fn a_reservation_of_a_leased_address_is_told_to_the_operator() {
+    let mut server = Server::start(SMALL);
+    let address = server.ask(&Message::rapid(1)).address();
+    assert!(server.engine.waiting_reservations().is_empty());
+    let reserved = |client| {
+        format!("{SMALL}[[link.reservation]]\nduid = \"{}\"\naddress = \"{address}\"\n", duid(client))
+    };
+    server.restart_with(&reserved(1));
+    assert!(server.engine.waiting_reservations().is_empty(), "its owner has it");
+    server.restart_with(&reserved(2));
+    let [waiting] = &server.engine.waiting_reservations()[..] else { panic!("one reservation waits") };
+    assert_eq!((waiting.resource, waiting.holder), (address.into(), duid(1)));
+    assert_eq!(waiting.until, server.store.contents().leases[0].expires_at);
+}
+
+#[test]
 fn a_reservation_across_a_pool_waits_for_who_is_there() {
     let reserved = |text: &str| {
         let owner = duid(9);

@@ -5,7 +5,7 @@ use std::net::Ipv6Addr;
 use dhcp6_common::wire::{MessageType, OptionCode};
 
 use super::{
-    message::{Message, Reply, duid, on_link},
+    message::{Ia, Message, Reply, duid, on_link},
     relaying::{forward, open},
     server::{SMALL, Server},
 };
@@ -115,19 +115,22 @@ fn a_direct_client_is_known_by_its_frame() {
         let octets = Message::rapid(9).octets().to_vec();
         let answer = server.engine.handle(server.now, arrival, &octets).expect("an answer").message;
         let batch = server.engine.take_batch();
-        let served = server.engine.committed(&batch);
-        assert_eq!(served, [], "the kernel does not look at MAC addresses");
+        let bindings = server.engine.committed(&batch);
+        assert_eq!(bindings, [], "the kernel does not look at MAC addresses");
         Reply::decode(&answer).address()
     };
     assert_eq!(ask(Some([2, 0, 0, 0, 0, 2]), true), on_link(2));
     assert_eq!(ask(Some([2, 0, 0, 0, 0, 3]), true), on_link(0x1000), "another host with this DUID");
+    let arrival = Arrival { link: Some(0), mac: None, multicast: true };
+    let unseen = server.engine.handle(server.now, arrival, Message::rapid(9).octets());
+    assert_eq!(unseen.err(), Some(DropReason::UnknownMac), "not taken for a client without a reservation");
 }
 
 #[test]
 fn a_subscriber_gets_its_address_and_its_prefix() {
     let mut server = Server::start(&config());
     let reply = relayed(&mut server, &[SUBSCRIBER_ID], &Message::rapid(9).ia_pd(1, &[]));
-    let leases: Vec<_> = reply.ias().iter().flat_map(|ia| ia.leases()).map(|(lease, _, _)| lease).collect();
+    let leases: Vec<_> = reply.ias().iter().flat_map(Ia::leases).map(|(lease, _, _)| lease).collect();
     let prefix: crate::pool::Prefix = "2001:db8:8000::/48".parse().unwrap();
     assert_eq!(leases, [on_link(4).into(), prefix.into()]);
     let other = relayed(&mut server, &[], &Message::rapid(8).ia_pd(1, &[prefix]));

@@ -40,6 +40,9 @@ pub(super) fn with_reservations() -> String {
     [SMALL.to_owned(), reservation(1, "2001:db8:1::1001"), reservation(2, "2001:db8:1::5")].concat()
 }
 
+/// Where all frames come from.
+const MAC: [u8; 6] = [2, 0, 0, 0, 9, 9];
+
 /// What a message leads to: an answer, or none with the reason.
 pub(super) type Outcome = Result<Reply, DropReason>;
 
@@ -92,7 +95,7 @@ impl Server {
 
     /// One round of the daemon (see the documentation of the engine); `None` where it dies.
     pub(super) fn round(&mut self, messages: &[Message], crash: Option<Crash>) -> Option<Vec<Outcome>> {
-        let arrival = Arrival { link: Some(0), mac: None, multicast: true };
+        let arrival = Arrival { link: Some(0), mac: Some(MAC), multicast: true };
         let mut outcomes = Vec::new();
         for message in messages {
             outcomes.push(self.engine.handle(self.now, arrival, message.octets()));
@@ -141,7 +144,8 @@ impl Server {
 
     /// A message that comes by itself, not in a round, to see why it is dropped.
     pub(super) fn handle(&mut self, octets: &[u8], multicast: bool) -> Result<Reply, DropReason> {
-        let answer = self.engine.handle(self.now, Arrival { link: Some(0), mac: None, multicast }, octets)?;
+        let answer =
+            self.engine.handle(self.now, Arrival { link: Some(0), mac: Some(MAC), multicast }, octets)?;
         Ok(Reply::decode(&answer.message))
     }
 

@@ -88,7 +88,15 @@ fn status_line(daemon: Option<&DaemonView<'_>>) -> Line<'static> {
         format!("dhcp6d {}", status.version).bold(),
         format!("  since {}", status.since).into(),
         format!("  {} {store}", status.store.kind).into(),
-        format!("  reloaded {}", status.last_reload.as_deref().unwrap_or("never")).into(),
+        format!(
+            "  reloaded {}",
+            status.last_reload.as_ref().map_or("never", |reload| if reload.ok {
+                &reload.at
+            } else {
+                "FAILED"
+            })
+        )
+        .into(),
     ])
 }
 

@@ -1,0 +1,133 @@
+//! The interfaces that are served, and the sockets on them.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+use tracing::info;
+
+use crate::{
+    config::{ClientKey, Config, LinkConfig},
+    net::{FrameObserver, Interface, InterfaceError, ServerSocket},
+};
+
+/// A socket, and the index of the link that its interface is attached to.
+pub(super) struct Listener {
+    pub(super) link: Option<u32>,
+    /// Tells MAC addresses, where the link has reservations by them.
+    pub(super) observer: Option<FrameObserver>,
+    pub(super) socket: ServerSocket,
+}
+
+/// A listener in the making.
+pub(super) struct Planned {
+    link: Option<u32>,
+    /// Whether it is to tell MAC addresses.
+    needs_macs: bool,
+    /// Opened where the listener kept, if any, has none.
+    observer: Option<FrameObserver>,
+    socket: PlannedSocket,
+}
+
+enum PlannedSocket {
+    Opened(ServerSocket),
+    /// That of the listener that was there before, by its index.
+    Kept(usize),
+}
+
+impl Listener {
+    /// Opens a socket for each of the interfaces, and one for relay agents elsewhere if there is a link that only
+    /// they reach.
+    pub(super) fn open_all(config: &Config, interfaces: &[(u32, Interface)]) -> Result<Vec<Self>> {
+        let planned = Self::plan(config, interfaces, &[])?;
+        Ok(Self::carry_out(planned, Vec::new()))
+    }
+
+    /// Opens what is not there yet. Nothing of `before` is changed but that its sockets may get others beside them.
+    pub(super) fn plan(
+        config: &Config,
+        interfaces: &[(u32, Interface)],
+        before: &[Self],
+    ) -> Result<Vec<Planned>> {
+        let port = config.server.port;
+        let relayed = config.links.iter().any(|link| link.interface.is_none());
+        if relayed {
+            before.iter().try_for_each(|listener| listener.socket.share())?;
+        }
+        // Those that were opened before some interfaces came listen there, too, unless these have links.
+        let on_interfaces = interfaces.iter().map(|(link, interface)| (Some(*link), Some(interface)));
+        let elsewhere = relayed.then_some((None, None));
+        let plan = |(link, interface): (Option<u32>, Option<&Interface>)| {
+            let kept = before.iter().position(|listener| listener.socket.interface() == interface);
+            let needs_macs = link.is_some_and(|link| has_macs(&config.links[link as usize]));
+            let has_observer = kept.is_some_and(|index| before[index].observer.is_some());
+            // Before the socket: what that receives has been observed then.
+            let observer = interface
+                .filter(|_| needs_macs && !has_observer)
+                .map(|interface| FrameObserver::open(interface, port))
+                .transpose()?;
+            let socket = match (kept, interface) {
+                (Some(index), _) => PlannedSocket::Kept(index),
+                (None, Some(interface)) => {
+                    PlannedSocket::Opened(ServerSocket::open(interface.clone(), port, relayed)?)
+                }
+                (None, None) => PlannedSocket::Opened(ServerSocket::open_for_relays(port)?),
+            };
+            Ok(Planned { link, needs_macs, observer, socket })
+        };
+        on_interfaces.chain(elsewhere).map(plan).collect()
+    }
+
+    /// Makes listeners of what was planned, with those that were there before; of these, what is not kept is closed.
+    pub(super) fn carry_out(planned: Vec<Planned>, before: Vec<Self>) -> Vec<Self> {
+        let mut before: Vec<_> = before.into_iter().map(Some).collect();
+        let listener = |Planned { link, needs_macs, observer, socket }| match socket {
+            PlannedSocket::Opened(socket) => Some(Self { link, observer, socket }),
+            PlannedSocket::Kept(index) => {
+                let kept = before[index].take()?;
+                let observer = observer.or(kept.observer).filter(|_| needs_macs);
+                Some(Self { link, observer, socket: kept.socket })
+            }
+        };
+        planned.into_iter().filter_map(listener).collect()
+    }
+
+    /// Says in the log where it listens.
+    pub(super) fn announce(&self) {
+        if let Some(Interface { name, link_local, .. }) = self.socket.interface() {
+            info!("serving {name} from {link_local}");
+        } else {
+            info!("serving relay agents on all interfaces");
+        }
+    }
+}
+
+fn has_macs(link: &LinkConfig) -> bool {
+    link.reservations.iter().any(|reservation| matches!(reservation.client, ClientKey::Mac(_)))
+}
+
+/// The interfaces of the links that have one, by the links' index. Those without a link-local address are waited for.
+pub(super) fn interfaces(config: &Config, patience: Duration) -> Result<Vec<(u32, Interface)>> {
+    let deadline = Instant::now() + patience;
+    let mut interfaces = Vec::new();
+    for (link, index) in config.links.iter().zip(0..) {
+        if let Some(name) = &link.interface {
+            interfaces.push((index, wait_for_interface(name, deadline)?));
+        }
+    }
+    Ok(interfaces)
+}
+
+/// Looks an interface up, and waits for its link-local address where it has just come up.
+fn wait_for_interface(name: &str, deadline: Instant) -> Result<Interface, InterfaceError> {
+    loop {
+        match Interface::find(name) {
+            Err(InterfaceError::NoLinkLocal(_)) if Instant::now() < deadline => {
+                thread::sleep(Duration::from_millis(100));
+            }
+            found => return found,
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Another configuration for a running server: all of it or none of it.
+
+use std::{mem, process, time::Duration};
+
+use anyhow::{Context as _, Result, bail};
+use tracing::{error, info};
+
+use super::{
+    Daemon,
+    kernel::Kernel,
+    listeners::{Listener, interfaces},
+    say_what_waits,
+};
+use crate::{
+    config::Config,
+    control::{ReloadStatus, Reloaded},
+    engine::Engine,
+};
+
+impl Daemon {
+    /// Reads the configuration again and goes on with it. Leases stay as they are; what the new configuration takes
+    /// from a client ends with its next Renew or Rebind.
+    ///
+    /// # Errors
+    ///
+    /// Why the configuration stays what it was, which is logged, too.
+    pub(super) fn reload(&mut self) -> Result<Reloaded, String> {
+        let outcome = self.try_reload().map_err(|failure| format!("{failure:#}"));
+        match &outcome {
+            Ok(()) => info!("the configuration was read again: {} links", self.config.links.len()),
+            Err(error) => error!("the configuration stays what it was:\n{error}"),
+        }
+        let error = outcome.err();
+        let at = self.clock.now().to_string();
+        self.last_reload = Some(ReloadStatus { at: at.clone(), ok: error.is_none(), error: error.clone() });
+        error.map_or(Ok(Reloaded { reloaded: at, links: self.config.links.len() }), Err)
+    }
+
+    fn try_reload(&mut self) -> Result<()> {
+        let config = Config::load(&self.path)?;
+        self.check_what_stays(&config)?;
+        let interfaces = interfaces(&config, Duration::ZERO)?;
+        let listeners = Listener::plan(&config, &interfaces, &self.sockets)?;
+        // What the store holds is all that was promised, once nothing waits to be written.
+        if !self.finish_round(Vec::new()) {
+            bail!("the lease store does not take changes; see `dhcp6ctl status`");
+        }
+        let contents = self.store.load()?;
+        let now = self.clock.now();
+        let engine = Engine::new(&config, *self.engine.server_duid(), contents, now, rand::random());
+        let kernel = Kernel::load(&config, &engine, self.clock, &interfaces, self.kernel.as_ref());
+        let mut kernel = kernel.context("no fast path")?;
+        if let Some(kernel) = &mut kernel {
+            kernel.attach(config.fast_path.mode, self.kernel.as_mut()).context("no fast path")?;
+        }
+        // From here on nothing fails. The kernel's promises of before are in the store as well.
+        if let Some(before) = &mut self.kernel
+            && let Err(failure) = before.detach()
+        {
+            error!("{failure:#}: stopping, so that nothing is answered wrongly");
+            process::abort();
+        }
+        self.kernel = kernel;
+        self.engine = engine;
+        self.sockets = Listener::carry_out(listeners, mem::take(&mut self.sockets));
+        self.config = config;
+        self.sockets.iter().for_each(Listener::announce);
+        say_what_waits(&self.engine);
+        Ok(())
+    }
+
+    /// Refuses what only a restart can change.
+    fn check_what_stays(&self, config: &Config) -> Result<()> {
+        let (new, old) = (config, &self.config);
+        let fixed = [
+            ("[server] state_dir", new.server.state_dir == old.server.state_dir),
+            ("[server] duid", new.server.duid == old.server.duid),
+            ("[server] port", new.server.port == old.server.port),
+            ("[store] kind", new.store == old.store),
+            ("[control] socket", new.control_socket == old.control_socket),
+            ("[metrics] listen", new.metrics == old.metrics),
+        ];
+        let changed: Vec<_> = fixed.iter().filter(|(_, same)| !same).map(|(key, _)| *key).collect();
+        if !changed.is_empty() {
+            bail!("{} cannot be changed while the server runs: restart it", changed.join(", "));
+        }
+        Ok(())
+    }
+}
