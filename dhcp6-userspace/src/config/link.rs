@@ -8,7 +8,6 @@ use toml::Spanned;
 use super::{
     Lifetimes, LinkConfig,
     file::{self, Field, List, Octets, Span, Table},
-    overlaps::Claim,
     validate::Checker,
     values,
 };
@@ -66,7 +65,7 @@ impl Checker<'_, '_> {
 
         let name = self.link_name(&span, name);
         let interface = self.interface(interface);
-        let prefix = self.link_prefix(index, &span, prefix);
+        let prefix = self.link_prefix(&span, prefix);
         let context = LinkContext { index, prefix };
         let allocations = [("cyclic", Allocation::Cyclic), ("random", Allocation::Random)];
 
@@ -133,17 +132,9 @@ impl Checker<'_, '_> {
         Some(interface)
     }
 
-    fn link_prefix(
-        &mut self,
-        link: usize,
-        table: &Range<usize>,
-        prefix: Field<String>,
-    ) -> Option<AddressRange> {
+    fn link_prefix(&mut self, table: &Range<usize>, prefix: Field<String>) -> Option<AddressRange> {
         let prefix = self.required("prefix", "[[link]]", table, prefix)?;
-        let span = prefix.span();
-        let range = self.parse("prefix", prefix, |text| values::prefix(&text))?.range();
-        self.seen.claims.links.push(Claim { what: (), range, link, place: (&span).into() });
-        Some(range)
+        self.parse("prefix", prefix, |text| values::prefix(&text)).map(|prefix| prefix.range())
     }
 
     /// Interface-Ids, each of one link only.

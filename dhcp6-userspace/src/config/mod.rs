@@ -200,7 +200,7 @@ pub struct PoolConfig {
 /// `[[link.prefix_pool]]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PrefixPoolConfig {
-    /// What is delegated from; outside of the prefixes of all links.
+    /// What is delegated from.
     pub prefix: Prefix,
     /// Length in bits of each delegated prefix: not below that of `prefix`, and at most 127.
     pub delegated_length: u8,
@@ -230,7 +230,7 @@ pub struct ReservationConfig {
     pub iaid: Option<u32>,
     /// The address that belongs to it, within the link's prefix.
     pub address: Option<Ipv6Addr>,
-    /// The prefix that belongs to it.
+    /// The prefix that belongs to it, of 1 to 127 bits.
     pub prefix: Option<Prefix>,
     /// See [`PrefixPoolConfig::pd_exclude`].
     pub pd_exclude: Option<PdExclude>,

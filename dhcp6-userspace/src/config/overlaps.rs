@@ -8,8 +8,6 @@ use crate::pool::{AddressRange, Resource};
 /// Every claim to addresses.
 #[derive(Default)]
 pub(super) struct Claims {
-    /// The prefixes of the links; these may overlap.
-    pub(super) links: Vec<Claim>,
     pub(super) pools: Vec<Claim>,
     pub(super) prefix_pools: Vec<Claim>,
     pub(super) reserved: Vec<Claim<Resource>>,
@@ -35,16 +33,13 @@ struct Overlap<T> {
 impl Checker<'_, '_> {
     /// Reports what is claimed twice.
     pub(super) fn claims_are_compatible(&mut self) {
-        let Claims { links, pools, prefix_pools, reserved } = std::mem::take(&mut self.seen.claims);
-        // What lies in a link's prefix does so in one that no other contains.
-        let (links, _) = Disjoint::split(&links);
-
+        let Claims { pools, prefix_pools, reserved } = std::mem::take(&mut self.seen.claims);
         let (disjoint_pools, overlaps) = Disjoint::split(&pools);
         self.pools_overlap("range", overlaps);
         let (disjoint_prefix_pools, overlaps) = Disjoint::split(&prefix_pools);
         self.pools_overlap("prefix", overlaps);
         for pool in &prefix_pools {
-            self.apart_from_links(&"the pool", pool, &links);
+            self.apart_from_addresses(&"the pool", pool, &disjoint_pools);
         }
 
         self.reserved_overlap(Disjoint::split(&reserved).1);
@@ -57,9 +52,14 @@ impl Checker<'_, '_> {
                         let message = format!("`address`: {address} is in the pool of another link, {line}");
                         self.report.add(claim.place, message);
                     }
+                    if let Some(pool) = disjoint_prefix_pools.overlapping(claim.range).next() {
+                        let line = self.report.refer(claim.place, pool.place);
+                        let message = format!("`address`: {address} is in the prefix pool of {line}");
+                        self.report.add(claim.place, message);
+                    }
                 }
                 Resource::Prefix(prefix) => {
-                    self.apart_from_links(&prefix, claim, &links);
+                    self.apart_from_addresses(&prefix, claim, &disjoint_pools);
                     self.within_prefix_pool(claim, &disjoint_prefix_pools);
                 }
             }
@@ -86,14 +86,12 @@ impl Checker<'_, '_> {
         }
     }
 
-    /// What is delegated is routed to a client, so it has no address of a link.
-    fn apart_from_links<T>(&mut self, what: &dyn Display, claim: &Claim<T>, links: &Disjoint<()>) {
-        if let Some(link) = links.overlapping(claim.range).next() {
-            let line = self.report.refer(claim.place, link.place);
-            let message = format!(
-                "`prefix`: {what} overlaps the link's prefix of {line}; delegate from outside of all links"
-            );
-            self.report.add(claim.place, message);
+    /// What is delegated is routed to a client, so it has no address that is given to another.
+    fn apart_from_addresses<T>(&mut self, what: &dyn Display, claim: &Claim<T>, pools: &Disjoint<()>) {
+        if let Some(pool) = pools.overlapping(claim.range).next() {
+            let line = self.report.refer(claim.place, pool.place);
+            self.report
+                .add(claim.place, format!("`prefix`: {what} overlaps the pool of addresses of {line}"));
         }
     }
 

@@ -97,7 +97,7 @@ impl Checker<'_, '_> {
         let has_prefix = prefix.is_some() || self.removed.contains(&table, "prefix");
         let prefix = prefix.and_then(|prefix| {
             let span = prefix.span();
-            let prefix = self.parse("prefix", prefix, |text| values::prefix(&text))?;
+            let prefix = self.parse("prefix", prefix, |text| values::reserved_prefix(&text))?;
             self.reserve_prefix(link, (&span).into(), prefix);
             Some(prefix)
         });

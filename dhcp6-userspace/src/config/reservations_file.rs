@@ -84,7 +84,7 @@ impl Checker<'_, '_> {
         let client = self.parse_at("duid", place, duid, str::parse::<Duid>).map(ClientKey::Duid);
         let iaid = self.parse_at("iaid", place, iaid, |text| optional(text, values::iaid));
         let address = self.parse_at("address", place, address, |text| optional(text, values::address));
-        let prefix = self.parse_at("prefix", place, prefix, |text| optional(text, values::prefix));
+        let prefix = self.parse_at("prefix", place, prefix, |text| optional(text, values::reserved_prefix));
         if let (Some(None), Some(None)) = (address, prefix) {
             self.report.add(place, "the line reserves nothing; write an address or a prefix");
         }

@@ -139,6 +139,15 @@ pub(super) fn prefix(text: &str) -> Result<Prefix, String> {
     Ok(prefix)
 }
 
+/// A prefix that can be delegated.
+pub(super) fn reserved_prefix(text: &str) -> Result<Prefix, String> {
+    let prefix = prefix(text)?;
+    match prefix.length() {
+        1..=127 => Ok(prefix),
+        _ => Err(format!("`{text}` cannot be delegated: its length is not between 1 and 127")),
+    }
+}
+
 /// The part of a delegated prefix of length `delegated` that is excluded, such as `0:0:0:ff::/64` (RFC 6603).
 pub(super) fn pd_exclude(text: &str, delegated: u8) -> Result<PdExclude, String> {
     let parts = text.split_once('/').and_then(|(bits, length)| {

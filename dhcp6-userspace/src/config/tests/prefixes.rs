@@ -108,19 +108,22 @@ fn the_excluded_part_lies_behind_the_delegated_prefix() {
 }
 
 #[test]
-fn prefix_pools_lie_apart_from_links_and_each_other() {
-    let inside = |place: u8, line: u8| {
-        format!(
-            "{place}: `prefix`: the pool overlaps the link's prefix of line {line}; delegate from outside of \
-             all links"
-        )
-    };
+fn prefix_pools_lie_apart_from_addresses_and_each_other() {
+    // In the prefix of a link they may be, as long as no pool of addresses is there.
+    assert_eq!(mistakes(&with_link(&pool("2001:db8:1::/80", 90, ""))), [""; 0]);
+    let addresses = |range: &str| format!("[[link.pool]]\nrange = \"{range}\"\n");
     for prefix in ["2001:db8:1::/64", "2001:db8:1::/80", "2001:db8::/32"] {
-        assert_eq!(mistakes(&with_link(&pool(prefix, 90, ""))), [inside(6, 4)], "{prefix}");
+        let both = pool(prefix, 90, "") + &addresses("2001:db8:1::5");
+        let expected = ["6: `prefix`: the pool overlaps the pool of addresses of line 9"];
+        assert_eq!(mistakes(&with_link(&both)), expected, "{prefix}");
     }
-    // The second link's prefix contains that of the first, and this pool.
-    let in_second = pool("2001:db8:2::/48", 56, "");
-    assert_eq!(mistakes(&with_two_links(&in_second, "")), [inside(6, 11)]);
+    let both = with_two_links(&pool("2001:db8:2::/48", 56, ""), &addresses("2001:db8:2::5"));
+    assert_eq!(mistakes(&both), ["6: `prefix`: the pool overlaps the pool of addresses of line 13"]);
+    let reserved = pool("2001:db8:1::/80", 90, "") + &reservation(1, "address = \"2001:db8:1::5\"");
+    assert_eq!(
+        mistakes(&with_link(&reserved)),
+        ["10: `address`: 2001:db8:1::5 is in the prefix pool of line 6"]
+    );
     assert_eq!(
         mistakes(&with_two_links(&pool("2001:db9::/48", 56, ""), &pool("2001:db9:1::/48", 56, ""))),
         [""; 0]
@@ -152,7 +155,7 @@ fn reserved_prefixes_have_one_owner() {
     for (one, other) in [
         ("2001:db8:9000::/56", "2001:db8:8000::/56"),
         ("2001:db8:8000::/37", "2001:db8:8fff::/64"),
-        ("2001:db9::1/128", "2001:db8:8000::/36"),
+        ("2001:db9::/127", "2001:db8:8000::/36"),
     ] {
         assert_eq!(of_one_link(one, other), [""; 0]);
     }
@@ -168,10 +171,13 @@ fn reserved_prefixes_have_one_owner() {
         of_one_link("2001:db9::/56", "2001:db8:8000::/35"),
         ["13: `prefix`: 2001:db8:8000::/35 contains the whole prefix pool of line 6; reserve a part of it",]
     );
+    assert_eq!(of_one_link("2001:db9::/56", "2001:db8:1::/48"), [""; 0], "no address is given out there");
     assert_eq!(
-        of_one_link("2001:db9::/56", "2001:db8:1::/48"),
-        ["13: `prefix`: 2001:db8:1::/48 overlaps the link's prefix of line 4; delegate from outside of all \
-             links",]
+        of_one_link("2001:db9::1/128", "::/0"),
+        [
+            "10: `prefix`: `2001:db9::1/128` cannot be delegated: its length is not between 1 and 127",
+            "13: `prefix`: `::/0` contains multicast addresses, which cannot be assigned",
+        ]
     );
     assert_eq!(
         of_one_link("2001:db8:9000::/56/1", "2001:db8:9000::1/56"),

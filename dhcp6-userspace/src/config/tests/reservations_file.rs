@@ -88,11 +88,7 @@ fn every_bad_line_is_reported_where_it_is() {
         "access0.csv:9: 00:01 with IAID 1 already has the reservation of line 2",
         "access0.csv:9: `address`: 2001:db8:1::1 is already in the reservation of line 2",
         "access0.csv:10: `prefix`: 2001:db8:1::/48 overlaps 2001:db8:1::1 in the reservation of line 2",
-        "access0.csv:10: `prefix`: 2001:db8:1::/48 overlaps the link's prefix of dhcp6d.toml:4; delegate from outside \
-         of all links",
         "access0.csv:11: `prefix`: 2001:db8::/32 overlaps 2001:db8:2::5 in the reservation of line 8",
-        "access0.csv:11: `prefix`: 2001:db8::/32 overlaps the link's prefix of dhcp6d.toml:4; delegate from outside \
-         of all links",
         "access0.csv:11: `prefix`: 2001:db8::/32 contains the whole prefix pool of dhcp6d.toml:7; reserve a part of it",
         "access0.csv:12: `duid`: a DUID has at least one octet",
         "access0.csv:12: `address`: 2001:db8:1::7 overlaps 2001:db8:1::/48 in the reservation of line 10",
