@@ -217,6 +217,26 @@ domain_search = ["example.net"]
         bail!("dhcp6d does not stop: {}", self.log())
     }
 
+    /// Changes the configuration file; the server reads it when it is told to.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub fn configure(&self, change: impl FnOnce(&str) -> String) -> Result<()> {
+        let path = self.directory.path().join("dhcp6d.toml");
+        let changed = change(&fs::read_to_string(&path)?);
+        Ok(fs::write(path, changed)?)
+    }
+
+    /// Tells the server to read its configuration again (SIGHUP).
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub fn hang_up(&self) -> Result<()> {
+        Ok(kill(Pid::from_raw(i32::try_from(self.child.id())?), Signal::SIGHUP)?)
+    }
+
     /// What the server has logged.
     pub fn log(&self) -> String {
         fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
