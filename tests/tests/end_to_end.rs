@@ -7,11 +7,12 @@ use dhcp6_common::wire::{
     ALL_SERVERS, IA_NA_HEADER_LEN, MESSAGE_HEADER_LEN, MessageType, OptionCode, OptionWalker, SERVER_PORT,
     StatusCode,
 };
+use dhcp6_userspace::net::Interface;
 use serde_json::Value;
 use tests::{
     client::{BareClient, Program, Subscriber},
     frame::MessageBuilder,
-    netns::{Wire, privileged},
+    netns::{CLIENT_INTERFACE, Wire, privileged},
     server::{Additions, Plane, Server},
 };
 
@@ -126,6 +127,29 @@ fn a_lease_survives_the_death_of_the_server() -> Result<()> {
         .ia_na(1, &[address(&first)?])
         .build();
     assert_ne!(address(&client.exchange(&stranger)?)?, address(&first)?, "the owner keeps it");
+    Ok(())
+}
+
+#[test]
+fn a_direct_client_is_known_by_its_frame() -> Result<()> {
+    if !privileged("a_direct_client_is_known_by_its_frame") {
+        return Ok(());
+    }
+    let wire = Wire::new()?;
+    let mac = wire.client.enter(|| Interface::find(CLIENT_INTERFACE))?.mac;
+    let mac = mac.map(|octet| format!("{octet:02x}")).join(":");
+    let reservation = |mac: &str, host: u8| {
+        format!("[[link.reservation]]\nmac = \"{mac}\"\naddress = \"2001:db8:1::{host}\"\n")
+    };
+    let reservations = reservation(&mac, 5) + &reservation("02:00:00:00:00:05", 6);
+    let additions = Additions { file: &reservations, ..Additions::default() };
+    let server = Server::start_with(&wire, Plane::Generic, &additions)?;
+    let client = BareClient::open(&wire.client)?;
+    for transaction in 1..=3 {
+        let given = address(&client.exchange(&solicit(transaction))?)?;
+        assert_eq!(given.to_string(), "2001:db8:1::5");
+    }
+    assert_eq!(server.answered()?, 0, "the kernel does not look at MAC addresses");
     Ok(())
 }
 
