@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use dhcp6_common::wire::{Duid, MessageType, OptionCode, StatusCode};
+use tracing::debug;
 
 use super::{
     Answer, AnswerPort, Arrival, DropReason, Engine,
@@ -116,9 +117,11 @@ impl Engine {
         supplied: Vec<(OptionCode, &[u8])>,
         message: &[u8],
     ) -> Result<Answer, DropReason> {
+        let kind = message::message_type(message).map_or("unknown", MessageType::name);
         let message = message::parse(message, &self.server)?;
         let duid = message.client();
         let asker = Asker { link, duid, host: Host::new(duid, keys), supplied };
+        debug!("{kind} from {} on link {}", asker.host, self.links[link as usize].config.name);
         if self.refuses(&asker, &message) {
             return Err(DropReason::RefusedByPolicy);
         }

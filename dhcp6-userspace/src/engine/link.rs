@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    fmt,
     net::Ipv6Addr,
 };
 
@@ -46,6 +47,14 @@ impl Host {
     /// The client of a binding, of which only the DUID is known.
     pub(super) fn of(client: &Client) -> Self {
         Self::new(Some(client.duid), Vec::new())
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [first, others @ ..] = &self.keys[..] else { return f.write_str("an unknown client") };
+        first.fmt(f)?;
+        others.iter().try_for_each(|key| write!(f, ", {key}"))
     }
 }
 
