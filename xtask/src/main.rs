@@ -9,6 +9,7 @@ mod command;
 mod demo;
 mod fuzz;
 mod matrix;
+mod model;
 mod setup;
 mod test;
 mod workspace;
@@ -45,6 +46,12 @@ enum Command {
         #[arg(long, value_name = "N", default_value_t = 60)]
         seconds: u32,
     },
+    /// Take the engine and a simple model of it through random messages, failures and restarts, and compare them
+    Model {
+        /// About how many steps
+        #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+        steps: u32,
+    },
     /// List the requirements that no test names
     Matrix {
         /// Fail where a MUST, a SHOULD or a definition of the protocol has no test
@@ -71,6 +78,7 @@ fn run(command: &Command) -> Result<ExitCode> {
         Command::Demo { args } => demo::run(&workspace, args).map(|()| ExitCode::SUCCESS),
         Command::Test => Ok(test::run(&workspace)),
         Command::Fuzz { target, seconds } => fuzz::run(&workspace, *target, *seconds),
+        Command::Model { steps } => model::run(&workspace, *steps).map(|()| ExitCode::SUCCESS),
         Command::Matrix { strict } => matrix::run(&workspace, *strict),
     }
 }
