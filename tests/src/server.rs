@@ -15,6 +15,7 @@ use dhcp6_userspace::{
     config::{FastPathConfig, XdpModeSetting},
     control::{Query, Status, ask},
     fastpath::FastPath,
+    net::Interface,
 };
 use nix::{
     sys::signal::{Signal, kill},
@@ -23,7 +24,7 @@ use nix::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::netns::{CLIENT_INTERFACE, Namespace, SERVER_INTERFACE, Wire, unique_name};
+use crate::netns::{CLIENT_INTERFACE, Namespace, SERVER_INTERFACE, Wire, run, unique_name};
 
 /// How long a server may take to start or to stop.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -237,6 +238,17 @@ domain_search = ["example.net"]
         Ok(kill(Pid::from_raw(i32::try_from(self.child.id())?), Signal::SIGHUP)?)
     }
 
+    /// Takes what the stopped server has left in the kernel away (`--detach`).
+    ///
+    /// # Errors
+    ///
+    /// Where dhcp6d refuses: with what it says.
+    pub fn detach(&self) -> Result<()> {
+        let mut command = self.namespace.command(binary("dhcp6d"));
+        command.arg("--config").arg(self.directory.path().join("dhcp6d.toml")).arg("--detach");
+        run(&mut command).map(drop)
+    }
+
     /// What the server has logged.
     pub fn log(&self) -> String {
         fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
@@ -351,6 +363,10 @@ fn pass_all(client: &Namespace) -> Result<Peer> {
         log: false,
     };
     let mut program = FastPath::load(&config, 1, &[0])?;
-    client.enter(|| program.attach(0, CLIENT_INTERFACE, XdpModeSetting::Native).map(drop))?;
+    let attach = || {
+        let interface = Interface::find(CLIENT_INTERFACE)?;
+        anyhow::Ok(program.attach(0, &interface, XdpModeSetting::Native).map(drop)?)
+    };
+    client.enter(attach)?;
     Ok(Peer { _program: program, pin_dir })
 }

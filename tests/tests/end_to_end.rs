@@ -328,8 +328,8 @@ fn the_daemon_needs_no_privileges_without_the_fast_path() -> Result<()> {
 }
 
 #[test]
-fn an_orderly_stop_leaves_nothing_attached() -> Result<()> {
-    if !privileged("an_orderly_stop_leaves_nothing_attached") {
+fn a_stopped_server_is_detached_when_that_is_wanted() -> Result<()> {
+    if !privileged("a_stopped_server_is_detached_when_that_is_wanted") {
         return Ok(());
     }
     let wire = Wire::new()?;
@@ -338,8 +338,12 @@ fn an_orderly_stop_leaves_nothing_attached() -> Result<()> {
     client.exchange(&solicit(1))?;
     let attached = || tests::netns::run(wire.server.command("ip").args(["link", "show", "srv0"]));
     ensure!(attached()?.contains("xdp"), "attached while it runs");
+    assert!(server.detach().is_err(), "it is running");
     assert!(server.stop()? < Duration::from_secs(5));
-    ensure!(!attached()?.contains("xdp"), "detached when it has stopped");
+    ensure!(attached()?.contains("xdp"), "and goes on answering when it has stopped");
+    server.detach()?;
+    ensure!(!attached()?.contains("xdp"), "detached");
+    server.detach()?;
     server.restart()?;
     client.exchange(&solicit(2))?;
     assert_eq!(server.answered()?, 1, "and back");

@@ -8,7 +8,10 @@ use std::{
 
 use anyhow::{Error, Result};
 use clap::Parser;
-use dhcp6_userspace::{config::Config, daemon::Daemon};
+use dhcp6_userspace::{
+    config::Config,
+    daemon::{Daemon, detach},
+};
 use tracing_subscriber::EnvFilter;
 
 /// DHCPv6 server for access routers: answers known clients in the network driver.
@@ -21,6 +24,9 @@ struct Arguments {
     /// Validate the configuration and exit: 0 where it is fine, 1 with every error where not.
     #[arg(long)]
     check: bool,
+    /// Take the XDP program that an earlier run has left off its interfaces, remove the pinned maps, and exit.
+    #[arg(long, conflicts_with = "check")]
+    detach: bool,
 }
 
 fn main() -> ExitCode {
@@ -42,7 +48,8 @@ fn main() -> ExitCode {
         .with_ansi(io::stderr().is_terminal())
         .with_target(false)
         .init();
-    match serve(config, arguments.config) {
+    let outcome = if arguments.detach { detach(&config) } else { serve(config, arguments.config) };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             tracing::error!("{}", in_full(&failure));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use dhcp6_common::{Reason, wire::Duid};
+use dhcp6_common::{Reason, contract::Binding, wire::Duid};
 use tracing::{error, info, warn};
 
 use crate::{
@@ -11,9 +11,9 @@ use crate::{
     config::{Config, XdpModeSetting},
     control::FastPathRow,
     engine::{Engine, KernelBinding},
-    fastpath::{AttachedMode, FastPath, MapError, render},
+    fastpath::{AttachedMode, Attachment, FastPath, MapError, Predecessor, clean_up, render},
     metrics::InterfaceCounters,
-    net::Interface,
+    net::{Interface, hold_group},
     time::Time,
 };
 
@@ -28,22 +28,45 @@ pub(super) struct Kernel {
 }
 
 impl Kernel {
-    /// Loads the program for the links that have an interface, and fills the maps; what `before` has counted goes on.
-    /// Nothing is attached yet. `None` where the fast path is off or no link has an interface.
-    pub(super) fn load(
+    /// Has the kernel answer known clients on all links that have an interface. What a daemon has left there, another
+    /// one or this one under its last configuration, goes on answering until its place is taken, and is gone then.
+    /// `None` where the fast path is off or no link has an interface.
+    ///
+    /// # Errors
+    ///
+    /// Where the program cannot be loaded, or not be attached to an interface that has none. What was there goes on
+    /// then.
+    pub(super) fn start(
         config: &Config,
         engine: &Engine,
         clock: Clock,
         interfaces: &[(u32, Interface)],
-        before: Option<&Self>,
     ) -> Result<Option<Self>> {
-        if !config.fast_path.enabled {
+        let pin_dir = &config.fast_path.pin_dir;
+        if !config.fast_path.enabled || interfaces.is_empty() {
+            // Without privileges there was none.
+            if pin_dir.exists() {
+                clean_up(pin_dir)
+                    .context("cannot take the fast path away that an earlier daemon has left")?;
+            }
             return Ok(None);
         }
+        let mut predecessor = Predecessor::find(pin_dir)?;
+        let mut kernel = Self::load(config, engine, clock, interfaces, &predecessor)?;
+        kernel.attach(config.fast_path.mode, &mut predecessor)?;
+        Ok(Some(kernel))
+    }
+
+    /// Loads the program for the links that have an interface, and fills the maps; what `predecessor` has counted goes
+    /// on. Nothing is attached yet.
+    fn load(
+        config: &Config,
+        engine: &Engine,
+        clock: Clock,
+        interfaces: &[(u32, Interface)],
+        predecessor: &Predecessor,
+    ) -> Result<Self> {
         let slots: Vec<_> = interfaces.iter().map(|(slot, _)| *slot).collect();
-        if slots.is_empty() {
-            return Ok(None);
-        }
         let links = u32::try_from(config.links.len()).context("too many links")?;
         let mut fast_path = FastPath::load(&config.fast_path, links, &slots)?;
         for (slot, interface) in interfaces {
@@ -61,70 +84,70 @@ impl Kernel {
             fast_path.links.put(*slot, &link, &blocks)?;
         }
         let mut kernel = Self { fast_path, clock, interfaces: interfaces.to_vec(), refused: 0 };
+        let slots_before: Vec<_> =
+            interfaces.iter().map(|(slot, interface)| (*slot, predecessor.slot_of(interface))).collect();
         for binding in engine.kernel_bindings() {
-            kernel.put(&binding, before);
+            let slot =
+                slots_before.iter().find(|(slot, _)| *slot == binding.link).and_then(|(_, before)| *before);
+            let before = predecessor.maps.as_ref().zip(slot);
+            kernel
+                .put(&binding, before.and_then(|(maps, slot)| maps.bindings.get(slot, &binding.duid).ok()?));
         }
-        Ok(Some(kernel))
+        Ok(kernel)
     }
 
-    /// Attaches the program to every interface, and shows the maps to others. Where `before` is attached, it takes
-    /// its place.
+    /// Attaches the program to every interface, takes the place of `predecessor`, and shows the maps to others.
     ///
     /// # Errors
     ///
-    /// Where the program cannot be attached to one of the interfaces that `before` does not have, or the maps cannot
-    /// be shown; `before` is as it was then. An interface of `before` that refuses is left without a program, which
-    /// is logged: the daemon answers there alone.
-    pub(super) fn attach(&mut self, setting: XdpModeSetting, mut before: Option<&mut Self>) -> Result<()> {
+    /// Where the program cannot be attached to an interface that has none yet, or the maps cannot be shown; the
+    /// predecessor goes on then. An interface of the predecessor that refuses is left without a program, which is
+    /// logged: the daemon answers there alone.
+    fn attach(&mut self, setting: XdpModeSetting, predecessor: &mut Predecessor) -> Result<()> {
         let interfaces = self.interfaces.clone();
-        let slot_before = |before: &Option<&mut Self>, interface: &Interface| {
-            before.as_ref().and_then(|before| before.slot_of(interface))
-        };
-        for (slot, interface) in &interfaces {
-            if slot_before(&before, interface).is_none() {
-                self.attach_one(*slot, &interface.name, setting)?;
+        let (taken, fresh): (Vec<_>, Vec<_>) =
+            interfaces.iter().partition(|(_, interface)| predecessor.is_on(interface, setting));
+        for (slot, interface) in fresh {
+            // In the mode that is not preferred, or not any more, it is in the way.
+            predecessor.detach_from(interface)?;
+            announce(self.fast_path.attach(*slot, interface, setting)?, setting);
+        }
+        self.continue_counters(predecessor);
+        self.fast_path.publish()?;
+        for (slot, interface) in taken {
+            let name = &interface.name;
+            let attached = self.fast_path.take_over(*slot, interface, predecessor);
+            match attached {
+                Ok(_) => info!("the fast path goes on answering on {name}"),
+                Err(failure) => error!("{failure}: no fast path on {name} before a restart"),
             }
         }
-        self.fast_path.publish()?;
-        for (slot, interface) in &interfaces {
-            let Some(from_slot) = slot_before(&before, interface) else { continue };
-            let Some(before) = &mut before else { continue };
-            let Self { fast_path, .. } = self;
-            let continued = fast_path.counters.continue_from(*slot, &before.fast_path.counters, from_slot);
-            if let Err(failure) = continued {
+        if let Err(failure) = predecessor.detach() {
+            error!("{failure}: stopping, so that nothing is answered wrongly");
+            std::process::abort();
+        }
+        if let Err(failure) = self.fast_path.keep() {
+            error!("{failure}: the fast path ends with this process");
+        }
+        for (_, interface) in &self.interfaces {
+            if let Err(failure) = hold_group(interface) {
+                let name = &interface.name;
+                warn!("{name} may not receive clients' messages while the daemon is down: {failure}");
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts on from where a predecessor is.
+    fn continue_counters(&mut self, predecessor: &Predecessor) {
+        for (slot, interface) in &self.interfaces {
+            let Some((maps, from)) = predecessor.maps.as_ref().zip(predecessor.slot_of(interface)) else {
+                continue;
+            };
+            if let Err(failure) = self.fast_path.counters.continue_from(*slot, &maps.counters, from) {
                 warn!("{failure}: the counters of {} begin at 0 again", interface.name);
             }
-            let name = &interface.name;
-            let replaced = fast_path.take_over(*slot, name, setting, &mut before.fast_path);
-            let attached = match replaced {
-                Ok(true) => Ok(()),
-                // In another mode, or nowhere.
-                Ok(false) => before
-                    .fast_path
-                    .detach_from(name)
-                    .map_err(Into::into)
-                    .and_then(|()| self.attach_one(*slot, name, setting)),
-                Err(failure) => Err(failure.into()),
-            };
-            if let Err(failure) = attached {
-                error!("{failure:#}: no fast path on {name} any more");
-            }
         }
-        Ok(())
-    }
-
-    fn attach_one(&mut self, slot: u32, name: &str, setting: XdpModeSetting) -> Result<()> {
-        let mode = self.fast_path.attach(slot, name, setting)?.mode;
-        if mode == AttachedMode::Generic && setting == XdpModeSetting::Auto {
-            warn!("{name} has no native XDP: the fast path runs in the network stack, and slower");
-        }
-        info!("the fast path answers on {name} in {} mode", mode.name());
-        Ok(())
-    }
-
-    /// The slot of an interface, where it is the same as ever.
-    fn slot_of(&self, interface: &Interface) -> Option<u32> {
-        self.interfaces.iter().find(|(_, other)| other == interface).map(|(slot, _)| *slot)
     }
 
     /// Makes the kernel forget clients. When this returns, it answers none of them.
@@ -143,14 +166,12 @@ impl Kernel {
         }
     }
 
-    /// Lets the kernel answer a client, whose stamps `before` may have.
-    fn put(&mut self, binding: &KernelBinding, before: Option<&Self>) {
+    /// Lets the kernel answer a client, whose stamps `stamps` may have.
+    fn put(&mut self, binding: &KernelBinding, stamps: Option<Binding>) {
         let KernelBinding { link, duid, iaid, address, serve_until } = *binding;
-        let Some((_, interface)) = self.interfaces.iter().find(|(slot, _)| *slot == link) else { return };
-        let stamps = before.and_then(|before| {
-            let slot = before.slot_of(interface)?;
-            before.fast_path.bindings.get(slot, &duid).ok()?
-        });
+        if !self.interfaces.iter().any(|(slot, _)| *slot == link) {
+            return;
+        }
         let serve_until = self.clock.boottime_of(serve_until);
         let bindings = &mut self.fast_path.bindings;
         if let Err(failure) = bindings.put(link, &duid, address.octets(), iaid, serve_until, stamps) {
@@ -203,11 +224,6 @@ impl Kernel {
         self.fast_path.flush_logs();
     }
 
-    /// Takes the program off the interfaces.
-    pub(super) fn detach(&mut self) -> Result<()> {
-        Ok(self.fast_path.detach()?)
-    }
-
     /// A client that cannot be forgotten must not be answered, so the kernel stops answering on its link; where
     /// even that fails, on all links.
     fn suspend(&mut self, link: u32, failure: &MapError) {
@@ -221,4 +237,12 @@ impl Kernel {
             std::process::abort();
         }
     }
+}
+
+fn announce(attachment: &Attachment, setting: XdpModeSetting) {
+    let Attachment { interface, mode, .. } = attachment;
+    if *mode == AttachedMode::Generic && setting == XdpModeSetting::Auto {
+        warn!("{interface} has no native XDP: the fast path runs in the network stack, and slower");
+    }
+    info!("the fast path answers on {interface} in {} mode", mode.name());
 }

@@ -8,7 +8,7 @@ mod stats;
 
 use std::{future::poll_fn, io, path::PathBuf, task::Poll, time::Duration};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use tokio::{
     signal::unix::{SignalKind, signal},
     time::{MissedTickBehavior, interval},
@@ -23,11 +23,12 @@ use self::{
 use crate::{
     clock::Clock,
     config::{Config, StoreKind},
-    control::{ControlServer, Question, ReloadStatus, StoreStatus},
+    control::{ControlServer, Query, Question, ReloadStatus, StoreStatus, ask},
     engine::{Answer, Arrival, DropReason, Engine},
+    fastpath::clean_up,
     lease::{Change, MemoryStore, SqliteStore, Store, server_duid},
     metrics::{MetricsServer, Scrape},
-    net::{Datagram, Path, neighbor_limit},
+    net::{Datagram, Interface, Path, neighbor_limit, release_group},
     time::Time,
 };
 
@@ -91,10 +92,7 @@ impl Daemon {
                     .with_context(|| format!("cannot serve metrics on {address} ([metrics] listen)"))
             })
             .transpose()?;
-        let mut kernel = Kernel::load(&config, &engine, clock, &interfaces, None).context("no fast path")?;
-        if let Some(kernel) = &mut kernel {
-            kernel.attach(config.fast_path.mode, None).context("no fast path")?;
-        }
+        let kernel = Kernel::start(&config, &engine, clock, &interfaces).context("no fast path")?;
         let store_status =
             StoreStatus { kind: kind.to_owned(), ok: true, last_error: None, commits: 0, failed_commits: 0 };
         Ok(Self {
@@ -114,7 +112,8 @@ impl Daemon {
         })
     }
 
-    /// Serves until SIGTERM or SIGINT; then finishes what was received, and takes the XDP program away.
+    /// Serves until SIGTERM or SIGINT; then finishes what was received. The XDP program stays, and the next daemon
+    /// takes it over.
     ///
     /// # Errors
     ///
@@ -156,8 +155,11 @@ impl Daemon {
             debug!("cannot tell the service manager: {failure}");
         }
         self.round();
-        if let Some(kernel) = &mut self.kernel {
-            kernel.detach()?;
+        if self.kernel.is_some() {
+            let horizon = humantime::format_duration(self.config.fast_path.horizon);
+            info!(
+                "the fast path goes on answering known clients, for {horizon} at most; `--detach` ends that"
+            );
         }
         Ok(())
     }
@@ -272,6 +274,26 @@ async fn readable(sockets: &[Listener]) -> io::Result<()> {
         Poll::Pending
     })
     .await
+}
+
+/// Takes what an earlier daemon with this configuration has left in the kernel away: XDP programs, pinned maps, the
+/// interfaces' membership in the clients' group.
+///
+/// # Errors
+///
+/// Where a daemon still runs, or the kernel refuses.
+pub fn detach(config: &Config) -> Result<()> {
+    if ask::<serde_json::Value>(&config.control_socket, &Query::Status).is_ok() {
+        bail!("dhcp6d is running: stop it first");
+    }
+    clean_up(&config.fast_path.pin_dir)?;
+    for name in config.links.iter().filter_map(|link| link.interface.as_ref()) {
+        // One that is gone, or was never held, needs nothing.
+        if let Ok(interface) = Interface::find(name) {
+            release_group(&interface).ok();
+        }
+    }
+    Ok(())
 }
 
 /// Says whose reservations wait for somebody else's lease to end.

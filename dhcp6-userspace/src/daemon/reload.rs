@@ -1,6 +1,6 @@
 //! Another configuration for a running server: all of it or none of it.
 
-use std::{mem, process, time::Duration};
+use std::{mem, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use tracing::{error, info};
@@ -48,18 +48,8 @@ impl Daemon {
         let contents = self.store.load()?;
         let now = self.clock.now();
         let engine = Engine::new(&config, *self.engine.server_duid(), contents, now, rand::random());
-        let kernel = Kernel::load(&config, &engine, self.clock, &interfaces, self.kernel.as_ref());
-        let mut kernel = kernel.context("no fast path")?;
-        if let Some(kernel) = &mut kernel {
-            kernel.attach(config.fast_path.mode, self.kernel.as_mut()).context("no fast path")?;
-        }
+        let kernel = Kernel::start(&config, &engine, self.clock, &interfaces).context("no fast path")?;
         // From here on nothing fails. The kernel's promises of before are in the store as well.
-        if let Some(before) = &mut self.kernel
-            && let Err(failure) = before.detach()
-        {
-            error!("{failure:#}: stopping, so that nothing is answered wrongly");
-            process::abort();
-        }
         self.kernel = kernel;
         self.engine = engine;
         self.sockets = Listener::carry_out(listeners, mem::take(&mut self.sockets));

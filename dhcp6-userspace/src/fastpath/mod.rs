@@ -9,5 +9,7 @@ mod render;
 pub use maps::{
     BindingEntry, Bindings, Counters, MapDescription, MapError, PinnedMaps, ReplyBlocks, map_directory,
 };
-pub use program::{AttachedMode, Attachment, FastPath, FastPathError, Instance, TestRunOutcome};
+pub use program::{
+    AttachedMode, Attachment, FastPath, FastPathError, Instance, Predecessor, TestRunOutcome, clean_up,
+};
 pub use render::render;

@@ -9,7 +9,11 @@ use std::{
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
     maps::MapData,
-    programs::{ProgramError, TestRun as _, TestRunOptions, Xdp, XdpMode, xdp::XdpLinkId},
+    programs::{
+        ProgramError, TestRun as _, TestRunOptions, Xdp, XdpMode,
+        links::{FdLink, PinnedLink},
+        xdp::{XdpLink, XdpLinkId},
+    },
 };
 use aya_log::EbpfLogger;
 use dhcp6_common::{
@@ -20,8 +24,16 @@ use dhcp6_common::{
     },
 };
 
-use super::maps::{Bindings, Counters, MapError, ReplyBlocks, map_directory};
-use crate::config::{FastPathConfig, XdpModeSetting};
+use super::maps::{Bindings, Counters, MapError, PinnedMaps, ReplyBlocks, map_directory};
+use crate::{
+    config::{FastPathConfig, XdpModeSetting},
+    net::Interface,
+};
+
+/// The directory of maps that are being filled.
+const UNPUBLISHED: &str = "new";
+/// The directory of the links that hold programs on interfaces, each named by the interface's index and the mode.
+const PINNED_LINKS: &str = "links";
 
 /// The XDP program, where the build had it.
 static OBJECT: Option<&[u8]> = include!(concat!(env!("OUT_DIR"), "/object.rs"));
@@ -60,12 +72,15 @@ pub enum FastPathError {
         /// The interface.
         interface: String,
         /// What the kernel said.
-        source: ProgramError,
+        source: AnyError,
     },
     /// A map does not work.
     #[error(transparent)]
     Map(#[from] MapError),
 }
+
+/// Any of the many errors of aya's programs and links.
+type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
 /// How the program runs on an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,11 +92,22 @@ pub enum AttachedMode {
 }
 
 impl AttachedMode {
+    const ALL: [Self; 2] = [Self::Native, Self::Generic];
+
     /// The name in JSON.
     pub fn name(self) -> &'static str {
         match self {
             Self::Native => "native",
             Self::Generic => "generic",
+        }
+    }
+
+    /// The modes that a setting allows, the preferred one first.
+    fn allowed(setting: XdpModeSetting) -> &'static [Self] {
+        match setting {
+            XdpModeSetting::Native => &[Self::Native],
+            XdpModeSetting::Generic => &[Self::Generic],
+            XdpModeSetting::Auto => &[Self::Native, Self::Generic],
         }
     }
 }
@@ -93,9 +119,20 @@ pub struct Attachment {
     pub slot: u32,
     /// The interface.
     pub interface: String,
+    /// Index of the interface.
+    ifindex: u32,
     /// How it runs.
     pub mode: AttachedMode,
-    link: XdpLinkId,
+    link: HeldLink,
+}
+
+/// What holds a program on an interface.
+#[derive(Debug)]
+enum HeldLink {
+    /// This process alone.
+    Here(FdLink),
+    /// The pin, too.
+    Pinned { pin: PathBuf, _link: FdLink },
 }
 
 /// An instance of the program, loaded for one slot.
@@ -106,8 +143,8 @@ pub struct Instance {
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
 }
 
-/// The loaded programs and their maps. They leave the kernel with it, except for the maps, whose pins stay to
-/// be looked at.
+/// The loaded programs and their maps. What was kept ([`FastPath::keep`]) stays in the kernel when this is dropped,
+/// and goes on answering.
 pub struct FastPath {
     /// The bindings.
     pub bindings: Bindings<MapData>,
@@ -117,8 +154,27 @@ pub struct FastPath {
     pub counters: Counters<MapData>,
     attachments: Vec<(Attachment, Instance)>,
     spares: Vec<Instance>,
-    /// Where the maps are pinned for now, and where they are to be.
-    pins: (PathBuf, PathBuf),
+    /// Where the maps are pinned for now.
+    unpublished: PathBuf,
+    /// The directory of all pins.
+    pin_dir: PathBuf,
+}
+
+/// What a daemon has left in the kernel: one before this one, or this one under an earlier configuration. It goes on
+/// answering until its place is taken.
+pub struct Predecessor {
+    /// Its maps; `None` where there are none of this layout.
+    pub maps: Option<PinnedMaps>,
+    /// Where its programs run.
+    links: Vec<PinnedProgram>,
+}
+
+/// A program on an interface, found by the pin of its link.
+#[derive(Clone, Debug)]
+struct PinnedProgram {
+    ifindex: u32,
+    mode: AttachedMode,
+    pin: PathBuf,
 }
 
 /// What the program did with a frame that was only shown to it.
@@ -141,9 +197,8 @@ impl FastPath {
     /// [`FastPathError`]; nothing is attached then.
     pub fn load(config: &FastPathConfig, links: u32, slots: &[u32]) -> Result<Self, FastPathError> {
         let object = OBJECT.ok_or(FastPathError::NoObject)?;
-        let published = map_directory(&config.pin_dir);
         // A bpffs takes no name with a dot.
-        let directory = config.pin_dir.join("new");
+        let directory = config.pin_dir.join(UNPUBLISHED);
         prepare(&directory)
             .map_err(|source| FastPathError::PinDirectory { path: directory.clone(), source })?;
         let mut spares = Vec::new();
@@ -163,7 +218,7 @@ impl FastPath {
             instance.xdp().load().map_err(|source| FastPathError::Program {
                 what: "load",
                 interface: format!("slot {slot}"),
-                source,
+                source: source.into(),
             })?;
             spares.push(instance);
         }
@@ -175,50 +230,48 @@ impl FastPath {
             counters: Counters::from_map(take(COUNTERS))?,
             attachments: Vec::new(),
             spares,
-            pins: (directory, published),
+            unpublished: directory,
+            pin_dir: config.pin_dir.clone(),
         })
     }
 
-    /// Lets others find the pinned maps. What an earlier daemon, or this one before, has pinned under the same layout
-    /// is replaced: the store says what it held.
+    /// Lets others find the pinned maps, in the place of those of a predecessor.
     ///
     /// # Errors
     ///
     /// [`FastPathError::PinDirectory`].
     pub fn publish(&self) -> Result<(), FastPathError> {
-        let (pinned, published) = &self.pins;
-        prepare(published)
-            .and_then(|()| fs::remove_dir(published))
-            .and_then(|()| fs::rename(pinned, published))
-            .map_err(|source| FastPathError::PinDirectory { path: published.clone(), source })
+        let published = map_directory(&self.pin_dir);
+        prepare(&published)
+            .and_then(|()| fs::remove_dir(&published))
+            .and_then(|()| fs::rename(&self.unpublished, &published))
+            .map_err(|source| FastPathError::PinDirectory { path: published, source })
     }
 
-    /// Attaches the instance of a slot to its interface.
+    /// Attaches the instance of a slot to its interface, which has no program of this server yet.
     ///
     /// # Errors
     ///
-    /// [`FastPathError::Program`] where neither of the modes that `mode` allows works.
+    /// [`FastPathError::Program`] where none of the modes that `setting` allows works.
     pub fn attach(
         &mut self,
         slot: u32,
-        interface: &str,
-        mode: XdpModeSetting,
+        interface: &Interface,
+        setting: XdpModeSetting,
     ) -> Result<&Attachment, FastPathError> {
         let mut instance = self.take_spare(slot);
-        let attempts: &[AttachedMode] = match mode {
-            XdpModeSetting::Native => &[AttachedMode::Native],
-            XdpModeSetting::Generic => &[AttachedMode::Generic],
-            XdpModeSetting::Auto => &[AttachedMode::Native, AttachedMode::Generic],
-        };
         let mut refusal = None;
-        for &mode in attempts {
+        for &mode in AttachedMode::allowed(setting) {
             let flags = match mode {
                 AttachedMode::Native => XdpMode::Driver,
                 AttachedMode::Generic => XdpMode::Skb,
             };
-            match instance.xdp().attach(interface, flags) {
+            let attached = instance.xdp().attach(&interface.name, flags).map_err(AnyError::from);
+            match attached.and_then(|link| instance.take_link(link)) {
                 Ok(link) => {
-                    let attachment = Attachment { slot, interface: interface.to_owned(), mode, link };
+                    let Interface { name, index, .. } = interface.clone();
+                    let link = HeldLink::Here(link);
+                    let attachment = Attachment { slot, interface: name, ifindex: index, mode, link };
                     self.attachments.push((attachment, instance));
                     return Ok(&self.attachments.last().expect("just pushed").0);
                 }
@@ -227,41 +280,64 @@ impl FastPath {
         }
         Err(FastPathError::Program {
             what: "attach",
-            interface: interface.to_owned(),
+            interface: interface.name.clone(),
             source: refusal.expect("at least one mode was tried"),
         })
     }
 
-    /// Puts the instance of a slot in the place of the one that `before` has attached to an interface. There is no
-    /// moment without either. `false` where `before` is not attached there, or not in the mode that `mode` prefers.
+    /// Puts the instance of a slot in the place of a predecessor's on an interface. There is no moment without either.
     ///
     /// # Errors
     ///
-    /// [`FastPathError::Program`]; neither is attached then.
+    /// [`FastPathError::Program`], for one where the interface has gone and come again since; neither is attached
+    /// then.
     pub fn take_over(
         &mut self,
         slot: u32,
-        interface: &str,
-        mode: XdpModeSetting,
-        before: &mut Self,
-    ) -> Result<bool, FastPathError> {
-        let allowed = |attached| match mode {
-            XdpModeSetting::Auto | XdpModeSetting::Native => attached == AttachedMode::Native,
-            XdpModeSetting::Generic => attached == AttachedMode::Generic,
-        };
-        let is_it = |attachment: &Attachment| attachment.interface == interface && allowed(attachment.mode);
-        let Some(index) = before.attachments.iter().position(|(attachment, _)| is_it(attachment)) else {
-            return Ok(false);
-        };
-        let failed =
-            |source| FastPathError::Program { what: "replace", interface: interface.to_owned(), source };
-        let (Attachment { mode, link, .. }, mut old) = before.attachments.swap_remove(index);
-        let link = old.xdp().take_link(link).map_err(failed)?;
+        interface: &Interface,
+        predecessor: &mut Predecessor,
+    ) -> Result<&Attachment, FastPathError> {
+        let index = predecessor.links.iter().position(|link| link.ifindex == interface.index);
+        let PinnedProgram { ifindex, mode, pin } =
+            predecessor.links.swap_remove(index.expect("the predecessor has been asked"));
         let mut instance = self.take_spare(slot);
-        let link = instance.xdp().attach_to_link(link).map_err(failed)?;
-        let attachment = Attachment { slot, interface: interface.to_owned(), mode, link };
+        let mut replace = || {
+            let link = XdpLink::try_from(FdLink::from(PinnedLink::from_pin(&pin)?))?;
+            let link = instance.xdp().attach_to_link(link)?;
+            instance.take_link(link)
+        };
+        let link = replace().map_err(|source| {
+            // Nothing of the link is left in this process.
+            fs::remove_file(&pin).ok();
+            FastPathError::Program { what: "replace", interface: interface.name.clone(), source }
+        })?;
+        let interface = interface.name.clone();
+        let link = HeldLink::Pinned { pin, _link: link };
+        let attachment = Attachment { slot, interface, ifindex, mode, link };
         self.attachments.push((attachment, instance));
-        Ok(true)
+        Ok(&self.attachments.last().expect("just pushed").0)
+    }
+
+    /// Has all programs stay on their interfaces when this process ends, for the next one to take their place.
+    ///
+    /// # Errors
+    ///
+    /// [`FastPathError::PinDirectory`] for the first that cannot be pinned, which is detached then.
+    pub fn keep(&mut self) -> Result<(), FastPathError> {
+        let directory = self.pin_dir.join(PINNED_LINKS);
+        let failed = |source| FastPathError::PinDirectory { path: directory.clone(), source };
+        fs::create_dir_all(&directory).map_err(failed)?;
+        for (mut attachment, instance) in std::mem::take(&mut self.attachments) {
+            if let HeldLink::Here(link) = attachment.link {
+                let pin = directory.join(format!("{}-{}", attachment.ifindex, attachment.mode.name()));
+                // Left behind by an interface that had this index before.
+                fs::remove_file(&pin).ok();
+                let link = link.pin(&pin).map_err(|failure| failed(io::Error::other(failure)))?;
+                attachment.link = HeldLink::Pinned { pin, _link: link.into() };
+            }
+            self.attachments.push((attachment, instance));
+        }
+        Ok(())
     }
 
     fn take_spare(&mut self, slot: u32) -> Instance {
@@ -286,33 +362,106 @@ impl FastPath {
         }
     }
 
-    /// Takes the program off an interface, if it is there.
-    ///
-    /// # Errors
-    ///
-    /// [`FastPathError::Program`].
-    pub fn detach_from(&mut self, interface: &str) -> Result<(), FastPathError> {
-        let index = self.attachments.iter().position(|(attachment, _)| attachment.interface == interface);
-        match index {
-            Some(index) => detach(self.attachments.swap_remove(index)),
-            None => Ok(()),
-        }
-    }
-
     /// Takes the program off all interfaces. The maps stay pinned.
     ///
     /// # Errors
     ///
-    /// [`FastPathError::Program`] for the first interface that refuses.
+    /// [`FastPathError::PinDirectory`] for the first link whose pin cannot be removed.
     pub fn detach(&mut self) -> Result<(), FastPathError> {
-        self.attachments.drain(..).try_for_each(detach)
+        self.attachments.drain(..).try_for_each(|(attachment, _)| match attachment.link {
+            HeldLink::Pinned { pin, .. } => remove_pin(&pin),
+            HeldLink::Here(_) => Ok(()),
+        })
     }
 }
 
-fn detach((attachment, mut instance): (Attachment, Instance)) -> Result<(), FastPathError> {
-    let Attachment { interface, link, slot: _, mode: _ } = attachment;
-    let detached = instance.xdp().detach(link);
-    detached.map_err(|source| FastPathError::Program { what: "detach", interface, source })
+impl Predecessor {
+    /// Looks for what was left under `pin_dir`.
+    ///
+    /// # Errors
+    ///
+    /// [`FastPathError::PinDirectory`] where the directory is there and cannot be read.
+    pub fn find(pin_dir: &Path) -> Result<Self, FastPathError> {
+        let directory = pin_dir.join(PINNED_LINKS);
+        let links = pins_in(&directory)
+            .map_err(|source| FastPathError::PinDirectory { path: directory, source })?
+            .into_iter()
+            .filter_map(PinnedProgram::of_pin)
+            .collect();
+        Ok(Self { maps: PinnedMaps::open(pin_dir).ok(), links })
+    }
+
+    /// Whether there is a program on an interface, in the mode that `setting` prefers.
+    pub fn is_on(&self, interface: &Interface, setting: XdpModeSetting) -> bool {
+        let preferred = AttachedMode::allowed(setting).first();
+        let mut links = self.links.iter();
+        links.any(|link| link.ifindex == interface.index && Some(&link.mode) == preferred)
+    }
+
+    /// The slot that an interface has in the maps.
+    pub fn slot_of(&self, interface: &Interface) -> Option<u32> {
+        let maps = self.maps.as_ref()?;
+        (0..maps.links.slots()).find(|slot| {
+            maps.links.link(*slot).is_ok_and(|link| link.is_some_and(|link| link.ifindex == interface.index))
+        })
+    }
+
+    /// Takes its program off an interface, whatever the mode.
+    ///
+    /// # Errors
+    ///
+    /// [`FastPathError::PinDirectory`].
+    pub fn detach_from(&mut self, interface: &Interface) -> Result<(), FastPathError> {
+        let mut links = self.links.extract_if(.., |link| link.ifindex == interface.index);
+        links.try_for_each(|link| remove_pin(&link.pin))
+    }
+
+    /// Takes its programs off the interfaces where they still are.
+    ///
+    /// # Errors
+    ///
+    /// [`FastPathError::PinDirectory`] for the first link whose pin cannot be removed.
+    pub fn detach(&mut self) -> Result<(), FastPathError> {
+        self.links.drain(..).try_for_each(|link| remove_pin(&link.pin))
+    }
+}
+
+impl PinnedProgram {
+    /// What a pin says by its name; `None` for one of another kind.
+    fn of_pin(pin: PathBuf) -> Option<Self> {
+        let (ifindex, mode) = pin.file_name()?.to_str()?.split_once('-')?;
+        let mode = AttachedMode::ALL.into_iter().find(|known| known.name() == mode)?;
+        Some(Self { ifindex: ifindex.parse().ok()?, mode, pin })
+    }
+}
+
+/// Takes all that this server has under `pin_dir` out of the kernel: programs and maps of every layout.
+///
+/// # Errors
+///
+/// [`FastPathError::PinDirectory`].
+pub fn clean_up(pin_dir: &Path) -> Result<(), FastPathError> {
+    let failed = |source| FastPathError::PinDirectory { path: pin_dir.to_owned(), source };
+    for directory in pins_in(pin_dir).map_err(failed)? {
+        for pin in pins_in(&directory).map_err(failed)? {
+            remove_pin(&pin)?;
+        }
+        fs::remove_dir(&directory).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// The entries of a directory; none where it is missing.
+fn pins_in(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    match fs::read_dir(directory) {
+        Ok(entries) => entries.map(|entry| Ok(entry?.path())).collect(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+fn remove_pin(pin: &Path) -> Result<(), FastPathError> {
+    fs::remove_file(pin).map_err(|source| FastPathError::PinDirectory { path: pin.to_owned(), source })
 }
 
 impl Instance {
@@ -321,6 +470,11 @@ impl Instance {
             .program_mut(PROGRAM)
             .and_then(|program| program.try_into().ok())
             .expect("the object has the program of the contract")
+    }
+
+    /// Takes a link out of the program's hands, which would detach it with the program.
+    fn take_link(&mut self, link: XdpLinkId) -> Result<FdLink, AnyError> {
+        Ok(self.xdp().take_link(link)?.try_into()?)
     }
 
     /// How many instructions the verifier walked through (Linux 5.16).

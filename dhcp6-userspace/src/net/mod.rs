@@ -1,10 +1,12 @@
 //! Sockets and interfaces.
 
 mod interface;
+mod membership;
 mod observer;
 pub(crate) mod packet;
 mod socket;
 
 pub use interface::{Interface, InterfaceError, neighbor_limit};
+pub use membership::{hold_group, release_group};
 pub use observer::FrameObserver;
 pub use socket::{Datagram, Path, ServerSocket, SocketError};

@@ -1,0 +1,145 @@
+//! The fast path while the daemon is down, and how the next daemon takes over.
+
+use std::{
+    net::Ipv6Addr,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use dhcp6_common::wire::{IA_NA_HEADER_LEN, MESSAGE_HEADER_LEN, MessageType, OptionCode, OptionWalker};
+use tests::{
+    client::BareClient,
+    frame::MessageBuilder,
+    netns::{Wire, privileged, run},
+    server::{Plane, Server},
+};
+
+const PLANES: [Plane; 2] = [Plane::Native, Plane::Generic];
+const DUID: [u8; 10] = [0, 3, 0, 1, 2, 0, 0, 0, 0, 0x0a];
+const DUID_TEXT: &str = "00:03:00:01:02:00:00:00:00:0a";
+
+/// The last three octets are the transaction identifier.
+fn solicit(duid: &[u8], transaction: u32) -> Vec<u8> {
+    let [_, a, b, c] = transaction.to_be_bytes();
+    let message = MessageBuilder::new(MessageType::Solicit, [a, b, c]).client_id(duid);
+    message.rapid_commit().ia_na(1, &[]).build()
+}
+
+/// The only address in a Reply.
+fn address(message: &[u8]) -> Result<Ipv6Addr> {
+    ensure!(message[0] == MessageType::Reply as u8, "not a Reply");
+    let find = |options, code| {
+        let mut options = OptionWalker::new(options).filter_map(Result::ok);
+        options.find(|option| option.code == code).map(|option| option.value).context("an option is missing")
+    };
+    let ia = find(&message[MESSAGE_HEADER_LEN..], OptionCode::IA_NA)?;
+    let address: [u8; 16] =
+        *find(&ia[IA_NA_HEADER_LEN..], OptionCode::IA_ADDRESS)?.first_chunk().context("an address")?;
+    Ok(address.into())
+}
+
+#[test]
+fn known_clients_are_answered_while_the_daemon_is_down() -> Result<()> {
+    if !privileged("known_clients_are_answered_while_the_daemon_is_down") {
+        return Ok(());
+    }
+    for plane in PLANES {
+        for orderly in [true, false] {
+            let wire = Wire::new()?;
+            let mut server = Server::start(&wire, plane)?;
+            let client = BareClient::open(&wire.client)?;
+            let given = address(&client.exchange(&solicit(&DUID, 1))?)?;
+            if orderly {
+                server.stop()?;
+            } else {
+                server.kill()?;
+            }
+            for transaction in 2..5 {
+                let reply = client.exchange(&solicit(&DUID, transaction))?;
+                assert_eq!(address(&reply)?, given, "{plane:?}: the kernel goes on");
+            }
+            client.send(&solicit(&[0, 1, 2], 9))?;
+            assert!(client.receive(Duration::from_millis(100))?.is_none(), "{plane:?}: a stranger waits");
+            let groups = run(wire.server.command("ip").args(["maddress", "show", "dev", "srv0"]))?;
+            assert!(groups.contains("33:33:00:01:00:02"), "{plane:?}: a card would let it in: {groups}");
+
+            server.restart()?;
+            assert_eq!(server.answered()?, 3, "{plane:?}: counters go on");
+            let entry = server.ctl_json(&["map", "lookup", DUID_TEXT])?;
+            assert_eq!(entry[0]["grants"], 3, "{plane:?}: and so do grants");
+            assert_eq!(address(&client.exchange(&solicit(&DUID, 6))?)?, given);
+            assert_eq!(server.answered()?, 4, "{plane:?}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn no_reply_is_lost_while_daemons_come_and_go() -> Result<()> {
+    if !privileged("no_reply_is_lost_while_daemons_come_and_go") {
+        return Ok(());
+    }
+    for plane in PLANES {
+        let wire = Wire::new()?;
+        let mut server = Server::start(&wire, plane)?;
+        let client = BareClient::open(&wire.client)?;
+        client.exchange(&solicit(&DUID, 0))?;
+        let done = AtomicBool::new(false);
+        let sent = thread::scope(|scope| -> Result<u32> {
+            let flood = scope.spawn(|| -> Result<u32> {
+                let mut sent = 0_u32;
+                while !done.load(Ordering::Relaxed) {
+                    sent += 1;
+                    client.send(&solicit(&DUID, sent))?;
+                    let reply = client.receive(Duration::from_millis(500))?;
+                    let reply = reply.with_context(|| format!("{plane:?}: no Reply to Solicit {sent}"))?;
+                    ensure!(reply[1..4] == sent.to_be_bytes()[1..], "out of order");
+                }
+                Ok(sent)
+            });
+            let mut come_and_go = || -> Result<()> {
+                for _ in 0..3 {
+                    server.kill()?;
+                    server.restart()?;
+                    server.ctl_json(&["config", "reload"])?;
+                    server.stop()?;
+                    server.restart()?;
+                }
+                Ok(())
+            };
+            let outcome = come_and_go();
+            done.store(true, Ordering::Relaxed);
+            let sent = flood.join().expect("the client does not panic")?;
+            outcome.map(|()| sent)
+        })?;
+        assert!(sent > 100, "{plane:?}: {sent} Solicits are no flood");
+        assert_eq!(server.ctl_json(&["map", "lookup", DUID_TEXT])?[0]["link"], "access0");
+    }
+    Ok(())
+}
+
+#[test]
+fn what_changes_while_the_daemon_is_down_holds_when_it_is_back() -> Result<()> {
+    if !privileged("what_changes_while_the_daemon_is_down_holds_when_it_is_back") {
+        return Ok(());
+    }
+    let wire = Wire::new()?;
+    let mut server = Server::start(&wire, Plane::Generic)?;
+    let client = BareClient::open(&wire.client)?;
+    let given = address(&client.exchange(&solicit(&DUID, 1))?)?;
+    server.stop()?;
+    let reservation = format!("[[link.reservation]]\nduid = \"00:01\"\naddress = \"{given}\"\n");
+    server.configure(|text| format!("{text}\n{reservation}"))?;
+    server.restart()?;
+    let moved = address(&client.exchange(&solicit(&DUID, 2))?)?;
+    assert_ne!(moved, given, "the kernel does not grant what is somebody else's now");
+
+    server.stop()?;
+    server.configure(|text| text.replace("mode = \"generic\"", "enabled = false"))?;
+    server.restart()?;
+    let attached = run(wire.server.command("ip").args(["link", "show", "srv0"]))?;
+    assert!(!attached.contains("xdp"), "what is switched off does not go on: {attached}");
+    Ok(())
+}
