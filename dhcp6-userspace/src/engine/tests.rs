@@ -4,6 +4,8 @@
 
 mod delegating;
 mod durability;
+mod encoding;
+mod every_answer;
 mod giving_back;
 mod lists;
 mod message;

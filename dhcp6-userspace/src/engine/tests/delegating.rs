@@ -1,6 +1,8 @@
 //! Prefix delegation: IA_PD in RFC 9915, prefix length hints (RFC 8168), excluded prefixes (RFC 6603), both kinds of
 //! IA in one exchange (RFC 7550, RFC 7084).
 
+use std::collections::BTreeSet;
+
 use dhcp6_common::wire::{MessageType, OptionCode, StatusCode};
 
 use super::{
@@ -289,8 +291,7 @@ fn any_number_of_ias_is_served_each_by_its_own() {
     let names: Vec<_> = ias.iter().map(|ia| (ia.kind(), ia.iaid)).collect();
     let expected: Vec<_> = IaKind::ALL.iter().flat_map(|kind| iaids.map(|iaid| (*kind, iaid))).collect();
     assert_eq!(names, expected, "matrix rows U-10, U-12, U-13, O-7");
-    let mut given: Vec<Resource> = ias.iter().flat_map(Ia::leases).map(|(lease, _, _)| lease).collect();
-    given.dedup();
+    let given: BTreeSet<Resource> = ias.iter().flat_map(Ia::leases).map(|(lease, _, _)| lease).collect();
     assert_eq!(given.len(), 6, "matrix rows U-13, R-5: {ias:?}");
     assert_eq!(server.ask(&request).ias(), ias, "matrix rows R-8, R-9");
 }

@@ -37,6 +37,11 @@ impl Message {
         Self(vec![kind, a, b, c])
     }
 
+    /// Octets as they are.
+    pub(super) fn from_octets(octets: Vec<u8>) -> Self {
+        Self(octets)
+    }
+
     /// A message with the identifiers that its type must carry (RFC 9915, section 16).
     pub(super) fn of(kind: MessageType, client: &Duid) -> Self {
         let message = Self::bare(kind as u8).option(OptionCode::CLIENT_ID, client.as_slice());

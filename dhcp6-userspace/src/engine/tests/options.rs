@@ -11,13 +11,13 @@ use crate::engine::{Arrival, Engine};
 /// The codes of [`config`].
 const CONFIGURED: [u16; 4] = [23, 24, 56, 65000];
 
-/// [`SMALL`] with options, two of which have the code 56.
+/// [`SMALL`] with options, three of which have the code 56.
 fn config() -> String {
     let options = r#"
 [link.options]
 dns_servers = ["2001:db8::53", "2001:db8::54"]
-domain_search = ["example.net"]
-ntp_servers = ["2001:db8::123", "ntp.example.net"]
+domain_search = ["example.net", "a.example.net"]
+ntp_servers = ["2001:db8::123", "ff05::101", "ntp.example.net"]
 custom = [{ code = 65000, hex = "00ff" }]
 "#;
     format!("[server]\npreference = 9\n{SMALL}{options}")
@@ -33,7 +33,7 @@ fn subsets() -> impl Iterator<Item = Vec<u16>> {
 
 /// The codes in the order of the configuration, the NTP servers one by one.
 fn sent(requested: &[u16]) -> Vec<u16> {
-    [23, 24, 56, 56, 65000].into_iter().filter(|code| requested.contains(code)).collect()
+    [23, 24, 56, 56, 56, 65000].into_iter().filter(|code| requested.contains(code)).collect()
 }
 
 #[test]
@@ -76,9 +76,13 @@ fn values_are_sent_as_configured() {
     let address = |last: u16| [0x2001, 0xdb8, 0, 0, 0, 0, 0, last].map(u16::to_be_bytes).concat();
     let value = |code| reply.values(OptionCode(code));
     assert_eq!(value(23), [[address(0x53), address(0x54)].concat()], "matrix row E-1");
-    assert_eq!(value(24), [b"\x07example\x03net\0"], "matrix row O-15");
+    // The second name ends as the first one, and says so in full.
+    let names = b"\x07example\x03net\0\x01a\x07example\x03net\0";
+    assert_eq!(value(24), [names], "matrix rows E-2, O-15");
     let by_address = [&[0, 1, 0, 16][..], &address(0x123)].concat();
-    assert_eq!(value(56), [&by_address[..], b"\0\x03\0\x11\x03ntp\x07example\x03net\0"], "matrix row E-4");
+    let by_group = [&[0, 2, 0, 16, 0xff, 5][..], &[0; 12], &[1, 1]].concat();
+    let by_name = b"\0\x03\0\x11\x03ntp\x07example\x03net\0";
+    assert_eq!(value(56), [&by_address[..], &by_group, by_name], "matrix row E-4");
     assert_eq!(value(65000), [[0, 0xff]]);
 }
 
@@ -111,11 +115,15 @@ fn timers_are_sent_where_they_belong() {
         (Message::rapid(1), &[31, 82, 83]),
         (Message::with_ia(MessageType::Request, 1, &[]), &[31, 82, 83]),
         (Message::with_ia(MessageType::Renew, 1, &[]), &[31, 82, 83]),
+        (Message::with_ia(MessageType::Rebind, 1, &[]), &[31, 82, 83]),
+        (Message::with_ia(MessageType::Confirm, 1, &[on_link(1)]), &[]),
+        (Message::with_ia(MessageType::Release, 1, &[on_link(1)]), &[]),
+        (Message::with_ia(MessageType::Decline, 1, &[on_link(1)]), &[]),
         (Message::of(MessageType::InformationRequest, &duid(1)), &[31, 82, 83, 32]),
     ] {
         let reply = Server::start(&config).ask(&message.clone().requests(&requested));
         let sent: Vec<_> = reply.codes().into_iter().filter(|code| requested.contains(code)).collect();
-        assert_eq!(sent, codes, "matrix rows I-5, I-6, O-12: {message:?}");
+        assert_eq!(sent, codes, "matrix rows I-5, I-6, E-5, O-12: {message:?}");
         let unasked = Server::start(&config).ask(&message);
         assert!(requested.iter().all(|code| !unasked.has(OptionCode(*code))), "matrix rows O-1, O-12");
         for (code, value) in [(82, 3600u32), (83, 60), (32, 600)] {
@@ -123,7 +131,8 @@ fn timers_are_sent_where_they_belong() {
             let actual = reply.values(OptionCode(code)).first().map(|value| value.to_vec());
             assert_eq!(actual, expected, "matrix rows I-5, O-12: option {code}");
         }
-        assert_eq!(reply.values(OptionCode(31))[0].len(), 16, "matrix row E-4");
+        let server = [0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x123].map(u16::to_be_bytes).concat();
+        assert!(reply.values(OptionCode(31)).iter().all(|value| **value == *server), "matrix row E-4");
     }
     let server = Server::start(&config);
     let block = server.engine.rapid_commit_block(0, |_| true);
@@ -137,7 +146,10 @@ fn confirm_release_and_decline_bring_no_configuration() {
     for kind in [MessageType::Confirm, MessageType::Release, MessageType::Decline] {
         let message = Message::with_ia(kind, 1, &[on_link(1)]).requests(&CONFIGURED);
         let codes = Server::start(&config()).ask(&message).codes();
-        assert!(codes.iter().all(|code| *code <= 20), "matrix row O-1: {kind:?} {codes:?}");
+        assert!(codes.iter().all(|code| *code <= 20), "matrix rows O-1, E-3: {kind:?} {codes:?}");
+        let unasked = Message::with_ia(kind, 1, &[on_link(1)]);
+        let codes = Server::start(&config()).ask(&unasked).codes();
+        assert!(codes.iter().all(|code| *code <= 20), "matrix row E-3: {kind:?} {codes:?}");
     }
 }
 

@@ -2,13 +2,16 @@
 
 use std::net::Ipv6Addr;
 
-use dhcp6_common::wire::{MessageType, OptionCode};
+use dhcp6_common::wire::{MessageType, OptionCode, StatusCode};
 
 use super::{
     message::{Message, Reply, duid, on_link, put},
     server::{SMALL, Server},
 };
-use crate::engine::{AnswerPort, Arrival, DropReason};
+use crate::{
+    engine::{AnswerPort, Arrival, DropReason},
+    lease::LeaseState,
+};
 
 /// [`SMALL`], and a link that only relay agents reach, `2001:db8:2::/64`, with four addresses from `::1000` on.
 fn two_links() -> String {
@@ -82,19 +85,37 @@ fn nested_relay_agents_are_answered_in_their_order() {
     for hops in 1..=8 {
         let mut server = Server::start(&two_links());
         let mut octets = Message::rapid(1).octets().to_vec();
+        let mut headers = Vec::new();
         for hop in 0..hops {
             // Only the agent next to the client tells the link; the others have addresses of other links.
-            let link = if hop == 0 { relayed(1) } else { on_link(1) };
+            let link = if hop == 0 { relayed(1) } else { on_link(hop.into()) };
             octets = forward(hop, link, &[(OptionCode::INTERFACE_ID, &[hop])], &octets);
+            // Each has heard the message from another peer.
+            octets[33] = hop;
+            headers.push(octets[1..34].to_vec());
         }
         let (mut message, _) = answer(&mut server, &octets).expect("matrix row Y-6");
         for hop in (0..hops).rev() {
             let (header, options) = open(&message);
-            assert_eq!(header[1], hop, "matrix row Y-5");
+            assert_eq!(header[0], MessageType::RelayReply as u8, "matrix row Y-5");
+            assert_eq!(header[1..], headers[usize::from(hop)], "matrix rows Y-1, Y-5");
+            assert_eq!(options.len(), 2, "matrix row Y-2: one Relay Message");
             assert_eq!(options[0], (OptionCode::INTERFACE_ID, vec![hop]), "matrix row Y-3");
             message = options[1].1.clone();
         }
         assert_eq!(Reply::decode(&message).address(), relayed(0x1000), "{hops} relay agents");
+    }
+}
+
+#[test]
+fn an_interface_id_comes_back_as_it_is() {
+    for len in 0..=200u8 {
+        let interface_id: Vec<_> = (0..len).map(|octet| octet.wrapping_mul(7).wrapping_sub(3)).collect();
+        let options = [(OptionCode::INTERFACE_ID, interface_id.as_slice())];
+        let octets = forward(0, relayed(1), &options, Message::rapid(1).octets());
+        let (message, _) = answer(&mut Server::start(&two_links()), &octets).expect("an answer");
+        let returned = &open(&message).1[0];
+        assert_eq!(*returned, (OptionCode::INTERFACE_ID, interface_id), "matrix row Y-3: {len} octets");
     }
 }
 
@@ -148,8 +169,9 @@ fn relay_agents_get_back_what_they_ask_for() {
     let mut server = Server::start(&two_links());
     let remote_id = (OptionCode(37), &[0, 0, 0, 9, 1, 2][..]);
     let subscriber_id = (OptionCode(38), &b"subscriber"[..]);
+    let mac = (OptionCode::CLIENT_LINKLAYER_ADDRESS, &[0, 1, 2, 0, 0, 0, 0, 9][..]);
     for (options, expected, port, row) in [
-        (&[remote_id, subscriber_id][..], &[9][..], AnswerPort::Relay, "Y-18"),
+        (&[remote_id, subscriber_id, mac][..], &[9][..], AnswerPort::Relay, "Y-18"),
         (
             &[remote_id, subscriber_id, (OptionCode::ECHO_REQUEST, &[0, 37])],
             &[37, 9],
@@ -166,6 +188,10 @@ fn relay_agents_get_back_what_they_ask_for() {
         let (message, actual_port) = answer(&mut server, &octets).expect("an answer");
         let codes: Vec<_> = open(&message).1.iter().map(|(code, _)| code.0).collect();
         assert_eq!((codes.as_slice(), actual_port), (expected, port), "matrix row {row}");
+        for (code, value) in open(&message).1.iter().filter(|(code, _)| code.0 != 9) {
+            let sent = options.iter().find(|(other, _)| other == code).expect("it was asked for");
+            assert_eq!(value, sent.1, "matrix row {row}: as it came");
+        }
     }
 }
 
@@ -187,7 +213,17 @@ fn every_message_is_taken_from_a_relay_agent() {
         let reply = Reply::decode(&open(&message).1[0].1);
         assert_eq!(reply.kind, MessageType::Reply, "matrix row {row}: {kind:?}");
         server.round(&[], None);
+        let is_end = [MessageType::Release, MessageType::Decline].contains(&kind);
+        let bound = server.engine.leases().iter().any(|lease| lease.state == LeaseState::Bound);
+        assert_eq!(bound, !is_end, "matrix row {row}: {kind:?}");
+        if is_end || kind == MessageType::Confirm {
+            assert_eq!(reply.status(), Some(StatusCode::Success), "matrix row {row}: {kind:?}");
+        } else {
+            assert_eq!(reply.address(), relayed(0x1000), "matrix row {row}: {kind:?}");
+        }
     }
+    let conflicts = server.store.contents().conflicts;
+    assert_eq!(conflicts[0].resource, relayed(0x1000).into(), "matrix row Y-13: out of use");
     let inform = Message::of(MessageType::InformationRequest, &duid(1));
     assert!(answer(&mut server, &forward(0, relayed(1), &[], inform.octets())).is_ok(), "matrix row Y-12");
     // The link of the relay agent counts, not that of the server.
@@ -195,7 +231,7 @@ fn every_message_is_taken_from_a_relay_agent() {
     let octets = forward(0, relayed(1), &[], confirm.octets());
     let (message, _) = answer_on(&mut server, Some(0), &octets).expect("an answer");
     let status = Reply::decode(&open(&message).1[0].1).status();
-    assert_eq!(status, Some(dhcp6_common::wire::StatusCode::NotOnLink), "matrix row Y-14");
+    assert_eq!(status, Some(StatusCode::NotOnLink), "matrix row Y-14");
     // Of a link that is not configured nothing can be said.
     let octets = forward(0, "2001:db8:99::1".parse().expect("an address"), &[], confirm.octets());
     assert_eq!(answer(&mut server, &octets), Err(DropReason::UnknownLink), "matrix row C-4");

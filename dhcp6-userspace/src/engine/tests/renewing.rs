@@ -70,6 +70,18 @@ fn an_address_that_left_the_configuration_is_withdrawn() {
 }
 
 #[test]
+fn an_address_of_a_link_that_was_renumbered_is_withdrawn() {
+    for kind in BOTH {
+        let mut server = Server::start(SMALL);
+        let old = server.ask(&Message::with_ia(MessageType::Request, 1, &[])).address();
+        server.restart_with(&SMALL.replace("2001:db8:1:", "2001:db8:7:"));
+        let ia = server.ask(&Message::with_ia(kind, 1, &[old])).ia();
+        let new = "2001:db8:7::1000".parse().expect("an address");
+        assert_eq!(ia.addresses, [(new, 1000, 2000), (old, 0, 0)], "matrix rows N-3, N-10: {kind:?}");
+    }
+}
+
+#[test]
 fn an_unknown_ia_is_bound_where_the_server_may() {
     for (kind, config, binds, row) in [
         (MessageType::Renew, SMALL.to_owned(), true, "N-5"),

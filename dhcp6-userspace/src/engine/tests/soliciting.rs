@@ -52,7 +52,8 @@ fn an_address_is_chosen_in_the_order_of_the_design() {
         }
         let hints: Vec<_> = hints.iter().copied().map(on_link).collect();
         let reply = server.ask(&Message::with_ia(MessageType::Solicit, client, &hints));
-        assert_eq!(reply.address(), on_link(expected), "matrix row {row}");
+        // Nothing else is there, not even with lifetimes of zero.
+        assert_eq!(reply.ia().addresses, [(on_link(expected), 1000, 2000)], "matrix row {row}");
         let reply = server.ask(&Message::with_ia(MessageType::Request, client, &hints));
         assert_eq!(reply.address(), on_link(expected), "matrix row S-11: {row}");
     }
@@ -232,4 +233,25 @@ fn reserved_interface_identifiers_are_not_allocated() {
     let first = server.ask(&Message::with_ia(MessageType::Request, 1, &[hint])).address();
     assert_eq!(first.to_string(), "2001:db8:1:0:fdff:ffff:ffff:ff7f", "matrix row S-13");
     assert!(server.ask(&request(2)).ia().is_only(StatusCode::NoAddrsAvail), "matrix row S-13");
+    let whole = SMALL.replace("2001:db8:1::1000-2001:db8:1::1003", "2001:db8:1::/64");
+    for reserved in ["::", "::200:5eff:fe00:0", "::200:5eff:fe00:5213", "::fdff:ffff:ffff:ffff"] {
+        let hint = format!("2001:db8:1{reserved}").parse().expect("an address");
+        for kind in [MessageType::Solicit, MessageType::Request, MessageType::Renew, MessageType::Rebind] {
+            let given = Server::start(&whole).ask(&Message::with_ia(kind, 1, &[hint])).address();
+            assert_ne!(given, hint, "matrix row S-13: {kind:?}");
+        }
+    }
+}
+
+#[test]
+fn clients_that_change_their_identity_do_not_exhaust_a_pool() {
+    // A DUID-LL of a new random MAC address at each visit, and nothing else that tells the client: RFC 7844. Each
+    // visit lasts as long as a lease, and four addresses are enough for it.
+    let mut server = Server::start(SMALL);
+    for visit in 1..=200 {
+        let reply = server.ask(&Message::rapid(visit).requests(&[23, 24]));
+        assert_eq!(reply.ia().addresses.len(), 1, "matrix row E-34: visit {visit}");
+        assert_eq!(reply.values(OptionCode::CLIENT_ID), [duid(visit).as_slice()], "matrix row E-34");
+        server.advance(1000);
+    }
 }

@@ -5,12 +5,13 @@ use proptest::prelude::*;
 
 use super::{
     message::{Message, SERVER, duid, on_link},
+    relaying::forward,
     server::{SMALL, Server, with_reservations},
 };
-use crate::engine::DropReason;
+use crate::engine::{Answer, Arrival, DropReason};
 
 /// The messages that a server takes.
-const TAKEN: [MessageType; 8] = [
+pub(super) const TAKEN: [MessageType; 8] = [
     MessageType::Solicit,
     MessageType::Request,
     MessageType::Confirm,
@@ -31,6 +32,12 @@ fn with_ids(kind: MessageType, client: Option<&[u8]>, server: Option<&[u8]>) -> 
         message = message.option(OptionCode::SERVER_ID, server);
     }
     if kind == MessageType::InformationRequest { message } else { message.ia_na(1, &[on_link(0x1000)]) }
+}
+
+/// A message that a relay agent on the link forwards.
+fn relayed(server: &mut Server, octets: &[u8]) -> Result<Answer, DropReason> {
+    let arrival = Arrival { link: None, mac: None, multicast: false };
+    server.engine.handle(server.now, arrival, &forward(0, on_link(0xffff), &[], octets))
 }
 
 #[test]
@@ -69,9 +76,12 @@ fn messages_without_the_right_identifiers_are_dropped_and_change_nothing() {
         let before = server.store.contents();
         let client = duid(1);
         let message = with_ids(kind, has_client.then_some(client.as_slice()), server_id);
-        assert_eq!(server.send(&message), Err(expected), "matrix row {row}: {kind:?}");
+        assert_eq!(server.send(&message), Err(expected), "matrix row V-26: {row}, {kind:?}");
         assert!(server.batch.is_empty(), "matrix row {row}: {kind:?}");
+        assert_eq!(relayed(&mut server, message.octets()), Err(expected), "matrix row V-27: {row}, {kind:?}");
+        assert!(server.engine.take_batch().is_empty(), "matrix row V-27: {row}, {kind:?}");
         assert_eq!(server.store.contents(), before, "matrix row {row}: {kind:?}");
+        assert_eq!(server.ask(&Message::rapid(1)).address(), on_link(0x1000), "matrix row {row}: {kind:?}");
     }
 }
 
@@ -94,6 +104,50 @@ fn what_is_not_for_servers_is_dropped() {
         octets[0] = code;
         assert_eq!(server.handle(&octets, true), Err(expected), "matrix row {row}: type {code}");
         assert!(server.is_untouched(), "matrix row {row}: type {code}");
+    }
+}
+
+#[test]
+fn whole_messages_of_servers_are_dropped() {
+    let reconfigure = Message::bare(MessageType::Reconfigure as u8)
+        .transaction([0; 3])
+        .option(OptionCode::SERVER_ID, &SERVER)
+        .option(OptionCode::CLIENT_ID, duid(1).as_slice())
+        .option(OptionCode::RECONFIGURE_MESSAGE, &[5])
+        .option(OptionCode::AUTHENTICATION, &[&[3, 1, 0][..], &[0; 8], &[2], &[7; 16]].concat());
+    let mut relay_reply = forward(0, on_link(0xffff), &[], Message::rapid(1).octets());
+    relay_reply[0] = MessageType::RelayReply as u8;
+    for (octets, row) in [(reconfigure.octets(), "V-17, O-16"), (&relay_reply, "V-18")] {
+        let mut server = Server::start(SMALL);
+        assert_eq!(server.handle(octets, true), Err(DropReason::NotForServers), "matrix row {row}");
+        assert_eq!(relayed(&mut server, octets), Err(DropReason::NotForServers), "matrix rows {row}, V-19");
+        assert!(server.is_untouched(), "matrix row {row}");
+    }
+}
+
+#[test]
+fn types_of_other_protocols_are_dropped_from_clients_and_from_relay_agents() {
+    // LEASEQUERY by client identifier, for whoever asks: RFC 5007, section 4.1.2.1.
+    let query = [&[2][..], &[0; 16], &[0, 1, 0, 10], duid(1).as_slice()].concat();
+    let mut address = on_link(0x1000).octets().to_vec();
+    address.extend([1000u32, 2000].map(u32::to_be_bytes).concat());
+    for code in (14..=255).chain([0]) {
+        let row = match code {
+            14 => "E-18",
+            36 => "E-22",
+            _ => "E-28",
+        };
+        let message = Message::bare(code)
+            .option(OptionCode::CLIENT_ID, duid(1).as_slice())
+            .option(OptionCode(44), &query)
+            .option(OptionCode::IA_ADDRESS, &address);
+        let mut server = Server::start(SMALL);
+        server.ask(&Message::rapid(1));
+        let outcome = server.handle(message.octets(), true);
+        assert_eq!(outcome, Err(DropReason::UnknownType), "matrix row {row}: type {code}");
+        let outcome = relayed(&mut server, message.octets());
+        assert_eq!(outcome, Err(DropReason::UnknownType), "matrix row {row}: type {code}, relayed");
+        assert!(server.engine.take_batch().is_empty(), "matrix row {row}: type {code}");
     }
 }
 
@@ -143,11 +197,28 @@ fn unknown_options_are_as_good_as_absent() {
             without = without.ia_pd(1, &[]);
         }
         let [expected, reply] = [without, with_unknown].map(|message| Server::start(SMALL).ask(&message));
-        assert_eq!(reply, expected, "matrix rows V-21, V-22, V-23, Q-10: {kind:?}");
+        assert_eq!(reply, expected, "matrix rows V-21, V-22, V-23, Q-10, E-33: {kind:?}");
     }
     let with_ia_ta = Message::rapid(1).option(OptionCode::IA_TA, &[0, 0, 0, 1]);
     let replies = [Message::rapid(1), with_ia_ta].map(|message| Server::start(SMALL).ask(&message));
     assert_eq!(replies[0], replies[1], "matrix row S-19");
+    assert_eq!(replies[0].address(), on_link(0x1000), "matrix row S-19");
+}
+
+#[test]
+fn a_client_fqdn_of_any_form_is_as_good_as_absent() {
+    // Without flags, flags alone, with set bits that are reserved, and names that do not end.
+    let values: [&[u8]; 7] = [&[], &[0], &[0xff], &[1, 0], b"\0\x04host", b"\x05\x3fhost\0", &[0x80; 300]];
+    for kind in TAKEN {
+        for value in values {
+            let message = with_ids(kind, Some(duid(1).as_slice()), needs_server(kind).then_some(&SERVER));
+            let messages = [message.clone(), message.option(OptionCode::CLIENT_FQDN, value)];
+            let [expected, reply] =
+                messages.map(|message| Server::start(SMALL).ask(&message.requests(&[39])));
+            assert_eq!(reply, expected, "matrix row E-17: {kind:?} {value:02x?}");
+            assert!(!reply.has(OptionCode::CLIENT_FQDN), "matrix row E-17: {kind:?}");
+        }
+    }
 }
 
 #[test]
@@ -162,6 +233,17 @@ fn the_order_of_the_options_is_free() {
         let [expected, reply] = [forward, backward].map(|message| Server::start(SMALL).ask(&message));
         assert_eq!(reply, expected, "matrix rows T-24, Q-10: {kind:?}");
     }
+}
+
+#[test]
+fn a_long_message_is_answered_as_a_short_one() {
+    let mut message = Message::rapid(1);
+    for code in 0..120 {
+        message = message.option(OptionCode(30_000 + code), &[0xaa; 8]);
+    }
+    assert!(message.octets().len() > 1400, "matrix row T-23");
+    let [expected, reply] = [Message::rapid(1), message].map(|message| Server::start(SMALL).ask(&message));
+    assert_eq!(reply, expected, "matrix row T-23");
 }
 
 #[test]
@@ -184,7 +266,14 @@ fn values_of_a_wrong_length_do_no_harm() {
     let odd = Message::rapid(1).option(OptionCode::OPTION_REQUEST, &[0, 23, 0]);
     assert_eq!(server.ask(&odd).address(), on_link(0x1000), "matrix row V-29");
     let solicit = Message::with_ia(MessageType::Solicit, 2, &[]);
+    // Of these options, only the header is there, and a value of other options behind it.
+    let beyond = |code: OptionCode, len: u16| {
+        let octets = [&code.0.to_be_bytes()[..], &len.to_be_bytes(), &[0; 9]].concat();
+        Message::from_octets([Message::rapid(2).octets(), &octets].concat())
+    };
     for (message, row) in [
+        (beyond(OptionCode::CLIENT_ID, 10), "T-20"),
+        (beyond(OptionCode::OPTION_REQUEST, 0xffff), "T-21"),
         (solicit.clone().option(OptionCode::RAPID_COMMIT, &[0]), "Q-16"),
         (Message::rapid(2).option(OptionCode::IA_NA, &[0; 11]), "Q-12"),
         (Message::rapid(2).option(OptionCode::IA_PD, &[0; 11]), "Q-12"),
@@ -193,6 +282,15 @@ fn values_of_a_wrong_length_do_no_harm() {
         assert_eq!(server.send(&message), Err(DropReason::Malformed), "matrix row {row}");
         assert!(server.batch.is_empty(), "matrix row {row}");
     }
+    for len in 0..4 {
+        let whole = Message::rapid(2);
+        assert_eq!(
+            server.handle(&whole.octets()[..len], true),
+            Err(DropReason::TooShort),
+            "matrix row T-18: {len} octets"
+        );
+    }
+    assert_eq!(server.ask(&Message::rapid(2)).address(), on_link(0x1001), "matrix row T-18: alive");
 }
 
 #[test]
@@ -240,6 +338,22 @@ fn duids_that_nearly_agree_are_different_clients() {
         assert_ne!(server.ask(&message).address(), known_address, "matrix rows U-6, U-11, Q-13");
     }
     assert_eq!(server.ask(&Message::rapid(1)).address(), known_address, "matrix rows U-6, U-11, Q-13");
+}
+
+#[test]
+fn the_longest_duids_are_compared_whole() {
+    let mut server = Server::start(SMALL);
+    let mut octets = vec![0xaa; 130];
+    let mut ask = |octets: &[u8]| {
+        let duid = Duid::new(octets).expect("an allowed length");
+        server.ask(&Message::of(MessageType::Request, &duid).ia_na(1, &[])).address()
+    };
+    let first = ask(&octets);
+    assert_ne!(ask(&octets[..129]), first, "matrix rows U-1, U-6");
+    octets[129] ^= 1;
+    assert_ne!(ask(&octets), first, "matrix rows U-1, U-6");
+    octets[129] ^= 1;
+    assert_eq!(ask(&octets), first, "matrix row U-1");
 }
 
 #[test]
