@@ -120,6 +120,8 @@ impl OptionCode {
     pub const PD_EXCLUDE: Self = Self(67);
     /// RFC 6939.
     pub const CLIENT_LINKLAYER_ADDRESS: Self = Self(79);
+    /// RFC 9686.
+    pub const ADDR_REG_ENABLE: Self = Self(148);
 }
 
 /// The code of a Status Code option (RFC 9915, section 21.13).

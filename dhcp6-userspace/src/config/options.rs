@@ -16,8 +16,9 @@ use super::{
     values::{self, MAX_VALUE_LEN},
 };
 
-/// Options whose value the server makes up for each message, or that only clients and relay agents send.
-const NOT_CONFIGURABLE: [OptionCode; 25] = [
+/// Options whose value the server makes up for each message, that only clients and relay agents send, or that
+/// promise what this server does not do: to update the DNS (RFC 4704) and to register addresses (RFC 9686).
+const NOT_CONFIGURABLE: [OptionCode; 27] = [
     OptionCode::CLIENT_ID,
     OptionCode::SERVER_ID,
     OptionCode::IA_NA,
@@ -38,11 +39,13 @@ const NOT_CONFIGURABLE: [OptionCode; 25] = [
     OptionCode::IA_PREFIX,
     OptionCode::REMOTE_ID,
     OptionCode::SUBSCRIBER_ID,
+    OptionCode::CLIENT_FQDN,
     OptionCode::ECHO_REQUEST,
     OptionCode::RELAY_SUPPLIED_OPTIONS,
     OptionCode::PD_EXCLUDE,
     OptionCode::CLIENT_LINKLAYER_ADDRESS,
     OptionCode::RELAY_SOURCE_PORT,
+    OptionCode::ADDR_REG_ENABLE,
 ];
 
 /// Bounds of SOL_MAX_RT and INF_MAX_RT in seconds (RFC 9915, sections 21.24 and 21.25).
