@@ -1,18 +1,24 @@
 //! Server, clients and the interface between them, in network namespaces.
 
-use std::{net::Ipv6Addr, time::Duration};
+use std::{
+    collections::BTreeSet,
+    io::ErrorKind,
+    net::{Ipv6Addr, SocketAddrV6, TcpStream},
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, ensure};
 use dhcp6_common::wire::{
-    ALL_SERVERS, IA_NA_HEADER_LEN, MESSAGE_HEADER_LEN, MessageType, OptionCode, OptionWalker, SERVER_PORT,
-    StatusCode,
+    ALL_SERVERS, CLIENT_PORT, IA_NA_HEADER_LEN, MESSAGE_HEADER_LEN, MessageType, OptionCode, OptionWalker,
+    SERVER_PORT, StatusCode,
 };
 use dhcp6_userspace::net::Interface;
 use serde_json::Value;
 use tests::{
     client::{BareClient, Program, Subscriber},
-    frame::MessageBuilder,
-    netns::{CLIENT_INTERFACE, Wire, privileged},
+    frame::{MessageBuilder, Received},
+    netns::{CLIENT_INTERFACE, SERVER_LINK_LOCAL, Wire, privileged},
+    raw::RawClient,
     server::{Additions, Plane, Server},
 };
 
@@ -229,6 +235,155 @@ fn relay_agents_are_heard_on_their_own_group() -> Result<()> {
     Ok(())
 }
 
+/// A Relay-forward of a message, from a relay agent on the link, with an option.
+fn forward(code: OptionCode, value: &[u8], message: &[u8]) -> Result<Vec<u8>> {
+    let link: Ipv6Addr = "2001:db8:1::1".parse()?;
+    let header = [&[MessageType::RelayForward as u8, 0][..], &link.octets(), &[0xfe; 16]].concat();
+    Ok(MessageBuilder::from(header).option(code, value).option(OptionCode::RELAY_MESSAGE, message).build())
+}
+
+#[test]
+fn answers_go_to_the_ports_of_the_rfcs() -> Result<()> {
+    const PORT: u16 = 30_000;
+    if !privileged("answers_go_to_the_ports_of_the_rfcs") {
+        return Ok(());
+    }
+    let wire = Wire::new()?;
+    let _server = Server::start(&wire, Plane::Generic)?;
+    let elsewhere = BareClient::open_on(&wire.client, PORT, SERVER_PORT)?;
+    let relay = BareClient::open_on(&wire.client, SERVER_PORT, SERVER_PORT)?;
+    let client = BareClient::open(&wire.client)?;
+    let soon = Duration::from_secs(3);
+    let relayed = |reply: Option<Vec<u8>>, codes: &[OptionCode], row| -> Result<()> {
+        let reply = reply.with_context(|| format!("matrix row {row}: no answer"))?;
+        assert_eq!(reply[0], MessageType::RelayReply as u8, "matrix row {row}");
+        let found = OptionWalker::new(&reply[34..]).filter_map(Result::ok).map(|option| option.code);
+        assert_eq!(found.collect::<Vec<_>>(), codes, "matrix row {row}");
+        Ok(())
+    };
+    let unasked = forward(OptionCode::REMOTE_ID, &[0, 0, 0, 9, 1], &solicit(1))?;
+    elsewhere.send_to(ALL_SERVERS.into(), &unasked)?;
+    relayed(relay.receive(soon)?, &[OptionCode::RELAY_MESSAGE], "T-6")?;
+    let asked = forward(OptionCode::RELAY_SOURCE_PORT, &[0, 0], &solicit(2))?;
+    elsewhere.send_to(ALL_SERVERS.into(), &asked)?;
+    let codes = [OptionCode::RELAY_SOURCE_PORT, OptionCode::RELAY_MESSAGE];
+    relayed(elsewhere.receive(soon)?, &codes, "E-15")?;
+    // The daemon answers the first Solicit, the kernel the second.
+    for transaction in [3, 4] {
+        elsewhere.send(&solicit(transaction))?;
+        let reply = client.receive(soon)?.context("matrix row T-4: no answer")?;
+        assert_eq!(reply[3], transaction, "matrix row T-4");
+    }
+    for (socket, row) in [(&elsewhere, "T-4, T-6"), (&relay, "E-15"), (&client, "T-16")] {
+        assert_eq!(socket.receive(Duration::from_millis(100))?, None, "matrix row {row}: nothing more");
+    }
+    Ok(())
+}
+
+#[test]
+fn answers_are_plain_datagrams_of_no_other_type() -> Result<()> {
+    if !privileged("answers_are_plain_datagrams_of_no_other_type") {
+        return Ok(());
+    }
+    let wire = Wire::new()?;
+    let mut server = Server::start(&wire, Plane::Generic)?;
+    let raw = RawClient::open(&wire.client)?;
+    let client = BareClient::open(&wire.client)?;
+    let relay = BareClient::open_on(&wire.client, SERVER_PORT, SERVER_PORT)?;
+    let first = client.exchange(&solicit(1))?;
+    let given = address(&first)?;
+    let server_id = option(&first, OptionCode::SERVER_ID)?;
+    let message = |kind| {
+        let message = MessageBuilder::new(kind, [0, 0, 9]).client_id(&DUID);
+        let message = message.option(OptionCode::RECONFIGURE_ACCEPT, &[]).request(&[23, 24]);
+        let message = match kind {
+            MessageType::Request | MessageType::Renew | MessageType::Release => message.server_id(server_id),
+            _ => message,
+        };
+        if kind == MessageType::InformationRequest { message } else { message.ia_na(1, &[given]) }
+    };
+    for kind in [
+        MessageType::Solicit,
+        MessageType::Request,
+        MessageType::Confirm,
+        MessageType::Renew,
+        MessageType::Rebind,
+        MessageType::InformationRequest,
+    ] {
+        client.exchange(&message(kind).build())?;
+        relay.send_to(ALL_SERVERS.into(), &forward(OptionCode(65_000), &[], &message(kind).build())?)?;
+        relay.receive(Duration::from_secs(3))?.with_context(|| format!("{kind:?}, relayed: no answer"))?;
+    }
+    client.exchange(&solicit(2))?;
+    assert!(server.answered()? > 0, "the kernel answers, too");
+    // Who restarts a server may have changed its configuration, and clients are not told: they ask when they renew.
+    server.stop()?;
+    server.restart()?;
+    client.exchange(&message(MessageType::Release).build())?;
+
+    let mut seen = BTreeSet::new();
+    let deadline = Instant::now() + Duration::from_millis(500);
+    while let Some(frame) = raw.receive(deadline)? {
+        let (ethernet, packet) = frame.split_at(14);
+        assert_eq!(ethernet[12..], [0x86, 0xdd], "IPv6");
+        // Neighbor Discovery and the groups of the server's kernel are beside the point.
+        let (is_group, is_icmp) = (packet[24] == 0xff, packet[6] == 58);
+        if packet[8..24] != SERVER_LINK_LOCAL.octets() || is_group || is_icmp {
+            continue;
+        }
+        // UDP is what follows the IPv6 header, without an extension header or a fragment in between.
+        assert_eq!(packet[6], 17, "matrix row E-27: {packet:02x?}");
+        let Received { ports, message, .. } = Received::parse_unsummed(&frame)?;
+        let port = if message[0] == MessageType::RelayReply as u8 { SERVER_PORT } else { CLIENT_PORT };
+        assert_eq!(ports, (SERVER_PORT, port), "matrix rows T-3, T-5");
+        seen.insert(message[0]);
+    }
+    let expected = [MessageType::Advertise, MessageType::Reply, MessageType::RelayReply];
+    assert_eq!(seen, expected.map(|kind| kind as u8).into(), "matrix rows O-16, Y-20: no Reconfigure");
+    Ok(())
+}
+
+#[test]
+fn an_answer_that_is_longer_than_the_link_takes_arrives_whole() -> Result<()> {
+    if !privileged("an_answer_that_is_longer_than_the_link_takes_arrives_whole") {
+        return Ok(());
+    }
+    let wire = Wire::new()?;
+    let long = format!("custom = [{{ code = 65000, hex = \"{}\" }}]\n", "5a".repeat(3000));
+    let server =
+        Server::start_with(&wire, Plane::Generic, &Additions { file: &long, ..Additions::default() })?;
+    let client = BareClient::open(&wire.client)?;
+    for transaction in 1..=2 {
+        let solicit = MessageBuilder::from(solicit(transaction)[..MESSAGE_HEADER_LEN].to_vec());
+        let solicit = solicit.client_id(&DUID).rapid_commit().ia_na(1, &[]).request(&[65_000]).build();
+        let reply = client.exchange(&solicit)?;
+        assert_eq!(option(&reply, OptionCode(65_000))?, [0x5a; 3000], "matrix row T-22");
+    }
+    assert_eq!(
+        (server.replies()?, server.answered()?),
+        (2, 0),
+        "matrix row T-22: the kernel sends no such frame"
+    );
+    Ok(())
+}
+
+#[test]
+fn nobody_listens_for_connections() -> Result<()> {
+    if !privileged("nobody_listens_for_connections") {
+        return Ok(());
+    }
+    let wire = Wire::new()?;
+    let _server = Server::start(&wire, Plane::Generic)?;
+    let refused = wire.client.enter(|| -> Result<_> {
+        let scope = nix::net::if_::if_nametoindex(CLIENT_INTERFACE)?;
+        let server = SocketAddrV6::new(SERVER_LINK_LOCAL, SERVER_PORT, 0, scope);
+        Ok(TcpStream::connect_timeout(&server.into(), Duration::from_secs(3)))
+    })?;
+    let error = refused.err().map(|error| error.kind());
+    assert_eq!(error, Some(ErrorKind::ConnectionRefused), "matrix row E-19: no leasequery on TCP");
+    Ok(())
+}
+
 #[test]
 fn the_link_is_that_of_the_interface() -> Result<()> {
     if !privileged("the_link_is_that_of_the_interface") {
@@ -263,7 +418,7 @@ fn a_burst_is_answered_once_each() -> Result<()> {
         let solicit = MessageBuilder::new(MessageType::Solicit, [0, 1, number]).client_id(&duid);
         client.send(&solicit.rapid_commit().ia_na(1, &[]).build())?;
     }
-    let mut answered = std::collections::BTreeSet::new();
+    let mut answered = BTreeSet::new();
     while let Some(reply) = client.receive(Duration::from_secs(1))? {
         assert!(answered.insert(reply[3]), "matrix row Q-14: transaction {} twice", reply[3]);
     }
