@@ -52,9 +52,9 @@ enum Command {
         #[arg(long, value_name = "N", default_value_t = 1_000_000)]
         steps: u32,
     },
-    /// List the requirements that no test names
+    /// List the requirements that no test names, and why
     Matrix {
-        /// Fail where a MUST, a SHOULD or a definition of the protocol has no test
+        /// Fail where a requirement has neither a test nor, if it does not bind the server, a reason
         #[arg(long)]
         strict: bool,
     },

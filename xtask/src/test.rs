@@ -48,6 +48,7 @@ fn steps(workspace: &Workspace, report: &mut Report) -> Option<()> {
         let manifest = format!("{}/Cargo.toml", fuzz::DIRECTORY);
         check(workspace.cargo().args(["fmt", "--check", "--manifest-path", &manifest]))
     })?;
+    report.step("requirement matrix", |_| matrix::check(workspace))?;
     report.step("clippy", |_| {
         let clippy = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
         check(workspace.cargo().args(clippy))
