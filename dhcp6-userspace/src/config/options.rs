@@ -154,7 +154,16 @@ impl Checker<'_, '_> {
         let value = self
             .required("hex", "`custom`", &table, hex)
             .and_then(|hex| self.parse("hex", hex, |text| values::hex(&text)));
-        Some(ConfiguredOption { code: code?, value: value? })
+        let option = ConfiguredOption { code: code?, value: value? };
+        let has_bounds = [OptionCode::SOL_MAX_RT, OptionCode::INF_MAX_RT].contains(&option.code);
+        let seconds = <[u8; 4]>::try_from(option.value.as_slice()).map(u32::from_be_bytes);
+        let (least, most) = MAX_RT;
+        if has_bounds && !seconds.is_ok_and(|seconds| (least..=most).contains(&seconds)) {
+            let code = option.code.0;
+            let message = format!("`custom`: option {code} is 4 octets for {least} to {most} seconds");
+            self.report.add(&table, message);
+        }
+        Some(option)
     }
 }
 

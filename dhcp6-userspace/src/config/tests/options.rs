@@ -3,7 +3,7 @@
 use dhcp6_common::wire::OptionCode;
 
 use super::{link, mistakes, with_link};
-use crate::config::ConfiguredOption;
+use crate::config::{Config, ConfiguredOption};
 
 #[test]
 fn options_are_encoded_as_on_the_wire() {
@@ -116,6 +116,27 @@ fn options_are_checked() {
         let mistakes = mistakes(&with_link(&options(&format!("custom = [{{ code = {code}, hex = \"\" }}]"))));
         let expected = format!("6: `code`: option {code} is the protocol's own and cannot be set");
         assert_eq!(mistakes, [expected], "matrix rows O-2, O-9, O-11, O-16, S-20, E-24");
+    }
+}
+
+#[test]
+fn longest_times_have_their_bounds_in_octets_too() {
+    for code in [82, 83] {
+        for (hex, is_right) in [
+            ("0000003c", true),
+            ("00015180", true),
+            ("0000003b", false),
+            ("00015181", false),
+            ("003c", false),
+            ("000000003c", false),
+        ] {
+            let custom = format!("custom = [{{ code = {code}, hex = \"{hex}\" }}]");
+            let text = with_link(&format!("[link.options]\n{custom}\n"));
+            let found = Config::parse(&text, "test.toml").map_err(|errors| errors.to_string());
+            let expected = format!("`custom`: option {code} is 4 octets for 60 to 86400 seconds");
+            assert_eq!(found.is_ok(), is_right, "matrix row O-12: {code}, {hex}");
+            assert!(found.err().is_none_or(|errors| errors.contains(&expected)), "{hex}");
+        }
     }
 }
 
