@@ -55,6 +55,25 @@ fn describe_option(code: u16, value: &[u8]) -> String {
             }
             text
         }
+        Some(DhcpOption::IAPD(ia)) => {
+            let mut text = format!("IA_PD               IAID {}, T1 {} s, T2 {} s", ia.id, ia.t1, ia.t2);
+            for option in ia.opts.iter() {
+                match option {
+                    DhcpOption::IAPrefix(prefix) => {
+                        _ = write!(
+                            text,
+                            ", {}/{} preferred {} s, valid {} s",
+                            prefix.prefix_ip,
+                            prefix.prefix_len,
+                            prefix.preferred_lifetime,
+                            prefix.valid_lifetime
+                        );
+                    }
+                    other => _ = write!(text, ", {other:?}"),
+                }
+            }
+            text
+        }
         Some(DhcpOption::RapidCommit) => "Rapid Commit".to_owned(),
         Some(DhcpOption::ElapsedTime(hundredths)) => {
             format!("Elapsed Time        {} ms", u32::from(*hundredths) * 10)
