@@ -4,7 +4,7 @@ use std::{
     io::IoSliceMut,
     os::fd::AsRawFd as _,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
@@ -39,7 +39,8 @@ pub struct Captured {
 #[derive(Debug)]
 pub struct Capture {
     stop: Arc<AtomicBool>,
-    thread: JoinHandle<Vec<Captured>>,
+    seen: Arc<Mutex<Vec<Captured>>>,
+    thread: JoinHandle<()>,
 }
 
 impl Capture {
@@ -58,21 +59,29 @@ impl Capture {
             Ok(socket)
         })?;
         let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
-        let thread = thread::spawn(move || {
-            let mut seen = Vec::new();
-            while !stopped.load(Ordering::Relaxed) {
-                seen.extend(receive(&socket));
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let thread = thread::spawn({
+            let (stop, seen) = (Arc::clone(&stop), Arc::clone(&seen));
+            move || {
+                while !stop.load(Ordering::Relaxed) {
+                    let message = receive(&socket);
+                    seen.lock().unwrap_or_else(PoisonError::into_inner).extend(message);
+                }
             }
-            seen
         });
-        Ok(Self { stop, thread })
+        Ok(Self { stop, seen, thread })
+    }
+
+    /// What was seen so far.
+    pub fn seen(&self) -> Vec<Captured> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Stops recording; returns what was seen.
     pub fn stop(self) -> Vec<Captured> {
         self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().expect("recording does not panic")
+        self.thread.join().expect("recording does not panic");
+        std::mem::take(&mut self.seen.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

@@ -8,6 +8,8 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
+use dhcp6_common::wire::MessageType;
+use dhcp6_userspace::pool::Resource;
 use serde_json::Value;
 use tests::{
     capture::Capture,
@@ -17,7 +19,9 @@ use tests::{
 };
 
 use crate::{
-    client::{Client, Home},
+    client::{Client, Home, Wish},
+    exchange::Exchange,
+    session::{Network, Session},
     table::Feature,
 };
 
@@ -32,170 +36,257 @@ pub(crate) struct Chapter {
     pub(crate) name: &'static str,
     /// Whether the client asks for the two-message exchange.
     rapid_commit: bool,
-    plot: Plot,
+    /// Whether the XDP program runs.
+    plane: Plane,
+    plot: fn(&mut Scene<'_>) -> Result<()>,
 }
 
-type Plot = fn(&Client, &Wire, &mut Home<'_>, &mut Vec<Feature>) -> Result<()>;
+const RENEWAL: Chapter = Chapter {
+    name: "binding, renewal and release",
+    rapid_commit: false,
+    plane: Plane::Generic,
+    plot: |scene| scene.renewal(),
+};
+const POWER_UP: Chapter =
+    Chapter { name: "power-up", rapid_commit: true, plane: Plane::Generic, plot: |scene| scene.power_up() };
+const RESTART: Chapter = Chapter {
+    name: "restart of the server",
+    rapid_commit: true,
+    plane: Plane::Generic,
+    plot: |scene| scene.restart(),
+};
+const DECLINE: Chapter = Chapter {
+    name: "an address in use",
+    rapid_commit: true,
+    plane: Plane::Generic,
+    plot: |scene| scene.decline(),
+};
 
-pub(crate) const CHAPTERS: [Chapter; 4] = [
-    Chapter { name: "binding, renewal and release", rapid_commit: false, plot: renewal },
-    Chapter { name: "power-up", rapid_commit: true, plot: power_up },
-    Chapter { name: "restart of the server", rapid_commit: true, plot: restart },
-    Chapter { name: "an address in use", rapid_commit: true, plot: decline },
-];
+/// The chapters that a client lives through in a session. What the XDP program passes up, it passes up in one of
+/// them, and is away in another.
+pub(crate) fn chapters(session: &Session) -> Vec<Chapter> {
+    if session.is_plain() {
+        return vec![RENEWAL, POWER_UP, RESTART, DECLINE];
+    }
+    let without = Plane::DaemonOnly;
+    vec![RENEWAL, POWER_UP, Chapter { plane: without, ..POWER_UP }, Chapter { plane: without, ..RESTART }]
+}
 
 impl Chapter {
     /// Plays the chapter. Returns what the client has done up to the end or to what went wrong.
-    pub(crate) fn play(&self, client: &Client) -> (Vec<Feature>, Result<()>) {
+    pub(crate) fn play(&self, client: &Client, session: &Session) -> (Vec<Feature>, Result<()>) {
         let mut done = Vec::new();
-        let outcome = self.try_to_play(client, &mut done);
+        let outcome = self.try_to_play(client, session, &mut done);
         (done, outcome)
     }
 
-    fn try_to_play(&self, client: &Client, done: &mut Vec<Feature>) -> Result<()> {
-        let wire = Wire::new()?;
+    fn try_to_play(&self, client: &Client, session: &Session, done: &mut Vec<Feature>) -> Result<()> {
+        let network = Network::new(session)?;
+        let wire = network.ends();
         let capture = Capture::start(&wire.client)?;
-        let mut home = Home::new(client, &wire.client, self.rapid_commit)?;
-        let outcome = (self.plot)(client, &wire, &mut home, done);
-        let exchange = capture.stop();
+        let wish = Wish { rapid_commit: self.rapid_commit, ias: session.ias };
+        let home = Home::new(client, wish, &wire.client)?;
+        let mut scene = Scene { client, session, plane: self.plane, wire, capture: &capture, home, done };
+        let outcome = (self.plot)(&mut scene);
+        let log = scene.home.log();
+        drop(scene);
+        let seen = capture.stop();
+        let outcome = outcome.and_then(|()| Exchange::new(&seen)?.check(client, session));
         outcome.with_context(|| {
-            let start = exchange.first().map_or(Duration::ZERO, |first| first.at);
+            let start = seen.first().map_or(Duration::ZERO, |first| first.at);
             let line = |seen: &tests::capture::Captured| {
                 format!("{:6.2} s {}", seen.at.saturating_sub(start).as_secs_f64(), describe(&seen.message))
             };
-            let exchange: String = exchange.iter().map(line).collect();
-            format!("the exchange:\n{exchange}the client says:\n{}", home.log())
+            let exchange: String = seen.iter().map(line).collect();
+            format!("{}: the exchange:\n{exchange}the client says:\n{log}", self.name)
         })
     }
 }
 
-fn renewal(client: &Client, wire: &Wire, home: &mut Home<'_>, done: &mut Vec<Feature>) -> Result<()> {
-    let server = Server::start_with(wire, Plane::Generic, &link_keys(&client.renewal.settings()))?;
-    home.start()?;
-    let lease = bound(&server, home)?;
-    ensure!(count(&server, "received", "request")? == 1, "four messages");
-    done.push(Feature::FourMessages);
-
-    until("the options", || {
-        let options = home.options().unwrap_or_default();
-        Ok(["2001:db8::53", "example.net"].iter().all(|option| options.contains(option)).then_some(()))
-    })?;
-    done.push(Feature::Options);
-
-    until("a Renew", || Ok((count(&server, "received", "renew")? > 0).then_some(())))?;
-    let replies = count(&server, "sent", "reply")?;
-    ensure!(replies > count(&server, "received", "request")?, "the Renew is answered");
-    let renewed = bound(&server, home)?;
-    ensure!(renewed.address == lease.address, "the address stays: {renewed:?} after {lease:?}");
-    ensure!(renewed.valid_until > lease.valid_until, "the lease lasts longer: {renewed:?} after {lease:?}");
-    done.push(Feature::Renew);
-
-    let Ok(release) = &client.release else { return Ok(()) };
-    home.release(release)?;
-    until("a Release", || Ok(leases(&server)?.into_iter().find(|lease| lease.state == "remembered")))?;
-    let pool = server.ctl_json(&["pool", "show", "access0"])?;
-    ensure!(pool["counts"]["used"] == 0, "the address is idle: {pool}");
-    done.push(Feature::Release);
-    Ok(())
+/// A chapter that is being played.
+struct Scene<'a> {
+    client: &'a Client,
+    session: &'a Session,
+    plane: Plane,
+    wire: &'a Wire,
+    capture: &'a Capture,
+    home: Home<'a>,
+    done: &'a mut Vec<Feature>,
 }
 
-fn power_up(client: &Client, wire: &Wire, home: &mut Home<'_>, done: &mut Vec<Feature>) -> Result<()> {
-    let server = Server::start(wire, Plane::Generic)?;
-    home.start()?;
-    let first = bound(&server, home)?;
-    ensure!(count(&server, "received", "request")? == 0, "two messages");
-    done.push(Feature::TwoMessages);
+impl<'a> Scene<'a> {
+    fn renewal(&mut self) -> Result<()> {
+        let server = self.server(&self.client.renewal.settings())?;
+        self.home.start()?;
+        let leases = self.bound(&server)?;
+        ensure!(self.count(MessageType::Request)? == 1, "four messages");
+        self.done.push(Feature::FourMessages);
 
-    home.cut_power()?;
-    home.start()?;
-    let address = until("an address after the power cut", || Ok(home.addresses()?.first().copied()))?;
-    ensure!(address == first.address, "{address} after {}", first.address);
-    match client.fast_path {
-        Ok(()) => {
-            ensure!((server.replies()?, server.answered()?) == (1, 1), "the kernel answers");
-            done.push(Feature::FastPath);
+        until("the options", || {
+            let options = self.home.options().unwrap_or_default();
+            Ok(["2001:db8::53", "example.net"].iter().all(|option| options.contains(option)).then_some(()))
+        })?;
+        self.done.push(Feature::Options);
+
+        self.extended(&server, MessageType::Renew, &leases)?;
+        self.done.push(Feature::Renew);
+
+        let Ok(release) = &self.client.release else { return Ok(()) };
+        // Matrix rows L-1, L-5 and L-7.
+        self.home.release(release)?;
+        until("a Release", || {
+            let leases = leases_of(&server)?;
+            Ok(leases.iter().all(|lease| lease.state == "remembered").then_some(()))
+        })?;
+        let pool = server.ctl_json(&["pool", "show", self.session.link()])?;
+        for counts in ["counts", "prefix_counts"] {
+            ensure!(pool[counts]["used"] == 0, "what was leased is idle: {pool}");
         }
-        Err(_) => ensure!(server.replies()? == 2, "the daemon answers"),
+        self.done.push(Feature::Release);
+        Ok(())
     }
-    Ok(())
-}
 
-fn restart(client: &Client, wire: &Wire, home: &mut Home<'_>, done: &mut Vec<Feature>) -> Result<()> {
-    let Ok(outage) = &client.rebind else { return Ok(()) };
-    let mut server = Server::start_with(wire, Plane::Generic, &link_keys(&outage.timers.settings()))?;
-    home.start()?;
-    let first = bound(&server, home)?;
+    fn power_up(&mut self) -> Result<()> {
+        let server = self.server("")?;
+        self.home.start()?;
+        let first = self.bound(&server)?;
+        ensure!(self.count(MessageType::Request)? == 0, "two messages");
+        self.done.push(Feature::TwoMessages);
 
-    server.kill()?;
-    thread::sleep(outage.lasts);
-    server.restart()?;
-    let patience = PATIENCE + Duration::from_secs(outage.timers.t2.into());
-    within(patience, "a Rebind", || Ok((count(&server, "received", "rebind")? > 0).then_some(())))?;
-    let again = bound(&server, home)?;
-    ensure!(again.address == first.address, "the client keeps its address: {again:?} after {first:?}");
-    ensure!(again.valid_until > first.valid_until, "the lease lasts longer: {again:?} after {first:?}");
-    done.push(Feature::Rebind);
-    Ok(())
-}
-
-fn decline(client: &Client, wire: &Wire, home: &mut Home<'_>, done: &mut Vec<Feature>) -> Result<()> {
-    if client.decline.is_err() {
-        return Ok(());
+        self.home.cut_power()?;
+        self.home.start()?;
+        // Matrix rows S-17 and E-31.
+        until("the same leases after the power cut", || Ok(self.has(&first)?.then_some(())))?;
+        self.done.push(Feature::PowerCut);
+        if self.session.is_plain() && self.client.fast_path.is_ok() {
+            ensure!((server.replies()?, server.answered()?) == (1, 1), "the kernel answers");
+            self.done.push(Feature::FastPath);
+        } else {
+            ensure!(server.answered()? == 0, "the daemon answers");
+        }
+        Ok(())
     }
-    wire.client.enter(|| fs::write(format!("/proc/sys/net/ipv6/conf/{CLIENT_INTERFACE}/accept_dad"), "1"))?;
-    let host = format!("{FIRST}/64");
-    run(wire.server.command("ip").args(["address", "add", &host, "dev", SERVER_INTERFACE, "nodad"]))?;
-    // The kernel removes a duplicate address whose lifetime ends before the client can see what it is.
-    let infinite = "preferred_lifetime = \"infinity\"\nvalid_lifetime = \"infinity\"";
-    let server = Server::start_with(wire, Plane::Generic, &link_keys(infinite))?;
-    home.start()?;
-    until("a Decline", || Ok((count(&server, "received", "decline")? > 0).then_some(())))?;
-    if client.crashes_after_decline {
-        // With its record of the lease it would have the address confirmed that it has just declined.
-        home.cut_power()?;
-        home.start()?;
+
+    fn restart(&mut self) -> Result<()> {
+        let Ok(outage) = &self.client.rebind else { return Ok(()) };
+        let mut server = self.server(&outage.timers.settings())?;
+        self.home.start()?;
+        let first = self.bound(&server)?;
+
+        server.kill()?;
+        thread::sleep(outage.lasts);
+        server.restart()?;
+        self.extended(&server, MessageType::Rebind, &first)?;
+        self.done.push(Feature::Rebind);
+        Ok(())
     }
-    let lease = bound(&server, home)?;
-    ensure!(lease.address != FIRST, "another address");
-    let pool = server.ctl_json(&["pool", "show", "access0", "--state", "conflict"])?;
-    ensure!(pool["addresses"][0]["address"] == FIRST.to_string(), "in conflict: {pool}");
-    done.push(Feature::Decline);
-    Ok(())
+
+    fn decline(&mut self) -> Result<()> {
+        if self.client.decline.is_err() {
+            return Ok(());
+        }
+        let Wire { server, client } = self.wire;
+        client.enter(|| fs::write(format!("/proc/sys/net/ipv6/conf/{CLIENT_INTERFACE}/accept_dad"), "1"))?;
+        let host = format!("{FIRST}/64");
+        run(server.command("ip").args(["address", "add", &host, "dev", SERVER_INTERFACE, "nodad"]))?;
+        // The kernel removes a duplicate address whose lifetime ends before the client can see what it is.
+        let server = self.server("preferred_lifetime = \"infinity\"\nvalid_lifetime = \"infinity\"")?;
+        self.home.start()?;
+        until("a Decline", || {
+            let pool = server.ctl_json(&["pool", "show", "access0"])?;
+            Ok((pool["counts"]["conflict"] == 1).then_some(()))
+        })?;
+        if self.client.crashes_after_decline {
+            // With its record of the lease it would have the address confirmed that it has just declined.
+            self.home.cut_power()?;
+            self.home.start()?;
+        }
+        let leases = self.bound(&server)?;
+        ensure!(leases.iter().all(|lease| lease.resource != FIRST.into()), "another address");
+        let pool = server.ctl_json(&["pool", "show", "access0", "--state", "conflict"])?;
+        ensure!(pool["addresses"][0]["address"] == FIRST.to_string(), "in conflict: {pool}");
+        self.done.push(Feature::Decline);
+        Ok(())
+    }
+
+    /// Starts a server whose links have these keys.
+    fn server(&self, keys: &str) -> Result<Server<'a>> {
+        let file = self.session.configuration(keys);
+        Server::start_with(
+            self.wire,
+            self.plane,
+            &Additions { link: keys, file: &file, ..Additions::default() },
+        )
+    }
+
+    /// How many transactions the client has begun with a message of this type.
+    fn count(&self, kind: MessageType) -> Result<usize> {
+        Ok(Exchange::new(&self.capture.seen())?.transactions(kind))
+    }
+
+    /// The client's leases, once server and client agree on one for each IA.
+    fn bound(&self, server: &Server<'_>) -> Result<Vec<Lease>> {
+        until("leases that both sides know", || {
+            let leases = leases_of(server)?;
+            let mut bound: Vec<_> = leases.into_iter().filter(|lease| lease.state == "bound").collect();
+            bound.sort_by_key(|lease| lease.resource.kind());
+            let agreed = bound.iter().map(|lease| lease.resource.kind()).eq(self.session.ias.iter().copied());
+            Ok((agreed && self.has(&bound)?).then_some(bound))
+        })
+    }
+
+    /// Whether the client has what the leases are about.
+    fn has(&self, leases: &[Lease]) -> Result<bool> {
+        for lease in leases {
+            if !self.home.has(lease.resource)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Waits until the client has sent a message of this type, and all its leases last longer.
+    fn extended(&self, server: &Server<'_>, kind: MessageType, leases: &[Lease]) -> Result<()> {
+        let patience = PATIENCE
+            + Duration::from_secs(self.client.rebind.as_ref().map_or(0, |outage| outage.timers.t2.into()));
+        within(patience, &format!("a {kind:?}"), || Ok((self.count(kind)? > 0).then_some(())))?;
+        until("leases that last longer", || {
+            let now = self.bound(server)?;
+            for (now, earlier) in now.iter().zip(leases) {
+                ensure!(
+                    now.resource == earlier.resource,
+                    "the client keeps what it has: {now:?} after {earlier:?}"
+                );
+            }
+            Ok(now
+                .iter()
+                .zip(leases)
+                .all(|(now, earlier)| now.valid_until > earlier.valid_until)
+                .then_some(()))
+        })
+    }
 }
 
 /// A line of `dhcp6ctl lease list`.
 #[derive(Debug)]
 struct Lease {
-    address: Ipv6Addr,
+    resource: Resource,
     valid_until: String,
     state: String,
 }
 
-fn leases(server: &Server<'_>) -> Result<Vec<Lease>> {
+/// All leases of a server, which has one client.
+fn leases_of(server: &Server<'_>) -> Result<Vec<Lease>> {
     let lease = |lease: &Value| -> Option<Lease> {
+        let member = if lease["kind"] == "pd" { "prefix" } else { "address" };
         Some(Lease {
-            address: lease["address"].as_str()?.parse().ok()?,
+            resource: lease[member].as_str()?.parse().ok()?,
             valid_until: lease["valid_until"].as_str()?.to_owned(),
             state: lease["state"].as_str()?.to_owned(),
         })
     };
     let list = server.ctl_json(&["lease", "list"])?;
     list.as_array().into_iter().flatten().map(|row| lease(row).context("not a lease")).collect()
-}
-
-/// The client's lease, once server and client agree: its address is on the client's interface.
-fn bound(server: &Server<'_>, home: &Home<'_>) -> Result<Lease> {
-    until("a lease that both sides know", || {
-        let addresses = home.addresses()?;
-        let is_shared = |lease: &Lease| lease.state == "bound" && addresses.contains(&lease.address);
-        Ok(leases(server)?.into_iter().find(is_shared))
-    })
-}
-
-/// A counter of the daemon's.
-fn count(server: &Server<'_>, direction: &str, kind: &str) -> Result<u64> {
-    let stats = server.ctl_json(&["stats"])?;
-    stats["slow_path"][direction][kind].as_u64().with_context(|| format!("no count {direction}.{kind}"))
 }
 
 fn until<T>(what: &str, check: impl FnMut() -> Result<Option<T>>) -> Result<T> {
@@ -208,11 +299,7 @@ fn within<T>(patience: Duration, what: &str, mut check: impl FnMut() -> Result<O
         if let Some(value) = check()? {
             return Ok(value);
         }
-        thread::sleep(Duration::from_millis(100));
+        thread::sleep(Duration::from_millis(250));
     }
     bail!("waited {patience:?} for {what}")
-}
-
-fn link_keys(link: &str) -> Additions<'_> {
-    Additions { link, ..Additions::default() }
 }

@@ -9,8 +9,9 @@ use std::{
 use anyhow::Result;
 
 use crate::{
-    client::{Ability, Client},
+    client::{Ability, Client, OneByOne},
     clients,
+    session::Session,
 };
 
 /// A column of the table.
@@ -23,11 +24,12 @@ pub(crate) enum Feature {
     Rebind,
     Decline,
     Release,
+    PowerCut,
     FastPath,
 }
 
 impl Feature {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::TwoMessages,
         Self::FourMessages,
         Self::Options,
@@ -35,6 +37,7 @@ impl Feature {
         Self::Rebind,
         Self::Decline,
         Self::Release,
+        Self::PowerCut,
         Self::FastPath,
     ];
 
@@ -47,13 +50,14 @@ impl Feature {
             Self::Rebind => "Rebind",
             Self::Decline => "Decline",
             Self::Release => "Release",
+            Self::PowerCut => "power cut",
             Self::FastPath => "fast path",
         }
     }
 
-    pub(crate) fn ability(self, client: &Client) -> Ability {
+    fn ability(self, client: &Client) -> Ability {
         match self {
-            Self::TwoMessages | Self::FourMessages | Self::Options | Self::Renew => Ok(()),
+            Self::TwoMessages | Self::FourMessages | Self::Options | Self::Renew | Self::PowerCut => Ok(()),
             Self::Rebind => client.rebind.as_ref().map(|_| ()).map_err(|why| *why),
             Self::Decline => client.decline,
             Self::Release => client.release.as_ref().map(|_| ()).map_err(|why| *why),
@@ -62,16 +66,52 @@ impl Feature {
     }
 }
 
-/// Writes the row of a client, and the table of all clients that have one.
-pub(crate) fn write(client: &Client, done: &[Feature]) -> Result<()> {
+/// What a client has done in a session.
+pub(crate) struct Row<'a> {
+    pub(crate) session: &'a Session,
+    pub(crate) done: Vec<Feature>,
+}
+
+impl Row<'_> {
+    /// Whether the client can do it, or why not; `None` where the session is not about that.
+    pub(crate) fn ability(&self, client: &Client, feature: Feature) -> Option<Ability> {
+        let is_plain_only = matches!(feature, Feature::Decline | Feature::FastPath);
+        (self.session.is_plain() || !is_plain_only).then(|| feature.ability(client))
+    }
+
+    fn is_one_by_one(&self, client: &Client, feature: Feature) -> bool {
+        self.session.ias.len() > 1 && client.one_by_one.features.contains(&feature)
+    }
+
+    fn text(&self, client: &Client) -> String {
+        let cells = Feature::ALL.map(|feature| match self.ability(client, feature) {
+            None => "",
+            Some(_) if !self.done.contains(&feature) => {
+                if feature.ability(client).is_ok() {
+                    "no"
+                } else {
+                    "client cannot"
+                }
+            }
+            Some(_) if self.is_one_by_one(client, feature) => "one by one",
+            Some(_) => "yes",
+        });
+        let (name, version, session) = (client.name, client.version(), self.session.name);
+        format!("| {name} | {version} | {session} | {} |\n", cells.join(" | "))
+    }
+}
+
+/// Writes the rows of a client, and the table of all clients that have some.
+pub(crate) fn write(client: &Client, rows: &[Row<'_>]) -> Result<()> {
     let directory = directory();
     fs::create_dir_all(&directory)?;
-    fs::write(row_file(client), row(client, done))?;
+    fs::write(rows_file(client), rows.iter().map(|row| row.text(client)).collect::<String>())?;
 
     let titles = Feature::ALL.map(Feature::title);
-    let mut table = format!("| client | version | {} |\n|---|---|{}\n", titles.join(" | "), "---|".repeat(8));
+    let rule = "---|".repeat(3 + titles.len());
+    let mut table = format!("| client | version | session | {} |\n|{rule}\n", titles.join(" | "));
     for client in clients::ALL {
-        table += &fs::read_to_string(row_file(client)).unwrap_or_default();
+        table += &fs::read_to_string(rows_file(client)).unwrap_or_default();
     }
     table.push('\n');
     for client in clients::ALL {
@@ -79,6 +119,10 @@ pub(crate) fn write(client: &Client, done: &[Feature]) -> Result<()> {
             if let Err(why) = feature.ability(client) {
                 writeln!(table, "- {}, {}: {why}.", client.name, feature.title())?;
             }
+        }
+        let OneByOne { features, why } = client.one_by_one;
+        for feature in features {
+            writeln!(table, "- {}, {} of IA_NA + IA_PD: {why}.", client.name, feature.title())?;
         }
         if client.crashes_after_decline {
             writeln!(
@@ -94,17 +138,8 @@ pub(crate) fn write(client: &Client, done: &[Feature]) -> Result<()> {
     Ok(fs::rename(new, directory.join("table.md"))?)
 }
 
-fn row(client: &Client, done: &[Feature]) -> String {
-    let cells = Feature::ALL.map(|feature| match feature.ability(client) {
-        _ if done.contains(&feature) => "yes",
-        Ok(()) => "no",
-        Err(_) => "client cannot",
-    });
-    format!("| {} | {} | {} |\n", client.name, client.version(), cells.join(" | "))
-}
-
-fn row_file(client: &Client) -> PathBuf {
-    directory().join(format!("{}.row", client.package))
+fn rows_file(client: &Client) -> PathBuf {
+    directory().join(format!("{}.rows", client.package))
 }
 
 /// `interop/` in the target directory: beside what Cargo keeps for tests.
