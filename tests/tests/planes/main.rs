@@ -40,6 +40,10 @@ valid_lifetime = "1d"
 [[link.reservation]]
 duid = "00:03:00:01:02:00:00:00:00:00"
 address = "2001:db8:1::5"
+
+[[link.prefix_pool]]
+prefix = "2001:db8:8000::/60"
+delegated_length = 62
 "#;
 
 /// A transaction identifier.

@@ -50,6 +50,8 @@ struct Client {
     duid: Vec<u8>,
     route: Route,
     addresses: BTreeMap<u32, Ipv6Addr>,
+    /// The IA Prefix option's value that it was given last.
+    prefix: Option<Vec<u8>>,
 }
 
 /// An option: its code and value.
@@ -77,6 +79,7 @@ impl Sequence {
                 ..Route::default()
             },
             addresses: BTreeMap::new(),
+            prefix: None,
         };
         let clients = (0..).zip(CLIENTS).map(client).collect();
         Self { rng: StdRng::seed_from_u64(seed), clients, sender: 0, sent: 0 }
@@ -108,7 +111,15 @@ impl Sequence {
     /// Notes what the answer to the last message gives its sender.
     pub(super) fn learn(&mut self, answer: &[u8]) {
         let Some(options) = answer.get(MESSAGE_HEADER_LEN..) else { return };
-        let ias = OptionWalker::new(options).filter_map(Result::ok).filter(|it| it.code == OptionCode::IA_NA);
+        let of_code = |options, code| {
+            OptionWalker::new(options).filter_map(Result::ok).filter(move |option| option.code == code)
+        };
+        for ia in of_code(options, OptionCode::IA_PD) {
+            let mut given = of_code(&ia.value[IA_NA_HEADER_LEN..], OptionCode::IA_PREFIX);
+            let given = given.find(|option| option.value[4..8] != [0; 4]);
+            self.clients[self.sender].prefix = given.map(|option| option.value.to_vec());
+        }
+        let ias = of_code(options, OptionCode::IA_NA);
         for ia in ias {
             let (iaid, nested) = (&ia.value[..4], &ia.value[IA_NA_HEADER_LEN..]);
             let iaid = u32::from_be_bytes(iaid.try_into().expect("four octets"));
@@ -158,7 +169,7 @@ impl Sequence {
                 "two IA_NAs with one IAID"
             }
             3 => {
-                options.push((25, ia_na(1, &[]).1));
+                options.push(self.ia_pd());
                 "an IA_PD"
             }
             4 => {
@@ -269,8 +280,8 @@ impl Sequence {
         if kind != InformationRequest || self.rng.random_bool(0.1) {
             options.push(ia_na(iaid, &addresses));
         }
-        if self.rng.random_bool(0.1) {
-            options.push((25, ia_na(1, &[]).1));
+        if self.rng.random_bool(0.2) {
+            options.push(self.ia_pd());
             what += ", an IA_PD";
         }
         let names_server = matches!(kind, Request | Renew | Release | Decline);
@@ -396,6 +407,23 @@ impl Sequence {
         let count = self.rng.random_range(0..8);
         let codes = (0..count).map(|_| *CODES.choose(&mut self.rng).expect("codes"));
         (6, codes.flat_map(u16::to_be_bytes).collect())
+    }
+
+    /// An IA_PD, with the prefix that the client has, with a length alone, or with nothing.
+    fn ia_pd(&mut self) -> Opt {
+        let (_, mut value) = ia_na(1, &[]);
+        let of_length = |length| [&[0; 8][..], &[length], &[0; 16]].concat();
+        let own = self.clients[self.sender].prefix.clone();
+        let prefix = match self.rng.random_range(0..8) {
+            0 => None,
+            1 => Some(of_length(self.rng.random_range(56..=64))),
+            _ => own,
+        };
+        if let Some(prefix) = prefix {
+            value.extend([0, 26, 0, prefix.len() as u8]);
+            value.extend(prefix);
+        }
+        (25, value)
     }
 
     /// An option that has no meaning to the server.
