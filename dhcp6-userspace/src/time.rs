@@ -16,8 +16,8 @@ impl Time {
     pub const NEVER: Self = Self(i64::MAX as u64);
 
     /// The time `millis` milliseconds after the epoch; [`Time::NEVER`] where that is beyond it.
-    pub fn from_millis(millis: u64) -> Self {
-        Self(millis).min(Self::NEVER)
+    pub const fn from_millis(millis: u64) -> Self {
+        if millis < Self::NEVER.0 { Self(millis) } else { Self::NEVER }
     }
 
     /// Milliseconds since the epoch.

@@ -90,7 +90,7 @@ impl Lab {
             }
             Err(error) => panic!("{error}"),
         };
-        let clock = Clock::start();
+        let (clock, _) = Clock::start(None);
         let engine = engine(&config, Contents::default(), &clock, 0);
         for (slot, link) in (0..).zip(&config.links) {
             let (link, blocks) = render(&engine, slot, link, &interface(slot));

@@ -34,6 +34,8 @@ use crate::{
 
 /// Messages that share a commit at most. More that wait go into the next round.
 const ROUND: usize = 1024;
+/// How often the store gets a reading of the clock, at most.
+const CLOCK_READINGS: Duration = Duration::from_mins(1);
 /// How long interfaces may take to get their link-local addresses.
 const INTERFACE_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -45,6 +47,8 @@ pub struct Daemon {
     /// How the last reload went, if there was one.
     last_reload: Option<ReloadStatus>,
     clock: Clock,
+    /// When the store has last got a reading of the clock.
+    clock_stored: Option<Time>,
     since: Time,
     engine: Engine,
     store: Box<dyn Store>,
@@ -65,8 +69,6 @@ impl Daemon {
     /// Whatever cannot be opened, and what to do about it. Nothing is left behind in the kernel then but empty
     /// pinned maps.
     pub fn start(config: Config, path: PathBuf) -> Result<Self> {
-        let clock = Clock::start();
-        let now = clock.now();
         let state_dir = &config.server.state_dir;
         let kept = server_duid(state_dir)?;
         let duid = config.server.duid.unwrap_or(kept);
@@ -74,6 +76,11 @@ impl Daemon {
             StoreKind::Sqlite => ("sqlite", Box::new(SqliteStore::open(state_dir.join("leases.sqlite"))?)),
             StoreKind::Memory => ("memory", Box::new(MemoryStore::new())),
         };
+        let (clock, doubt) = Clock::start(store.clock()?.as_ref());
+        if let Some(doubt) = doubt {
+            warn!("{doubt}");
+        }
+        let now = clock.now();
         let contents = store.load()?;
         info!("{} leases and {} conflicts in the store", contents.leases.len(), contents.conflicts.len());
         let engine = Engine::new(&config, duid, contents, now, rand::random());
@@ -100,6 +107,7 @@ impl Daemon {
             config,
             last_reload: None,
             clock,
+            clock_stored: None,
             since: now,
             engine,
             store,
@@ -206,11 +214,11 @@ impl Daemon {
     /// Carries out what a round has changed, in the order that `engine` prescribes, and sends the answers. Returns
     /// whether the store has taken it.
     fn finish_round(&mut self, answers: Vec<(usize, Path, Answer)>) -> bool {
-        let batch = self.engine.take_batch();
+        let mut batch = self.engine.take_batch();
         if let Some(kernel) = &mut self.kernel {
             kernel.forget(&batch.forget);
         }
-        let committed = batch.changes.is_empty() || self.commit(&batch.changes);
+        let committed = batch.changes.is_empty() || self.commit(&mut batch.changes);
         if committed {
             let served = self.engine.committed(&batch);
             if let Some(kernel) = &mut self.kernel {
@@ -234,10 +242,18 @@ impl Daemon {
         committed
     }
 
-    /// Commits changes. A failure is said once, and so is its end.
-    fn commit(&mut self, changes: &[Change]) -> bool {
+    /// Commits changes, and now and then a reading of the clock with them. A failure is said once, and so is its end.
+    fn commit(&mut self, changes: &mut Vec<Change>) -> bool {
+        let reading = self.clock.reading();
+        let is_due = self.clock_stored.is_none_or(|stored| reading.seen.since(stored) >= CLOCK_READINGS);
+        if is_due {
+            changes.push(Change::PutClock(reading));
+        }
         match self.store.commit(changes) {
             Ok(()) => {
+                if is_due {
+                    self.clock_stored = Some(reading.seen);
+                }
                 if !self.store_status.ok {
                     info!("the store works again");
                 }

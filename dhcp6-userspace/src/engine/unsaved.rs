@@ -31,16 +31,18 @@ impl Unsaved {
     }
 }
 
-/// Whether the client, which was not answered, repeats its message.
+/// Whether the change comes again by itself: the client, which was not answered, repeats its message, and the clock is
+/// read again.
 fn is_asked_for_again(change: &Change) -> bool {
-    matches!(change, Change::PutLease(Lease { state: LeaseState::Bound, .. }))
+    matches!(change, Change::PutLease(Lease { state: LeaseState::Bound, .. }) | Change::PutClock(_))
 }
 
-/// The row that a change is about; the flag tells the two tables apart.
-fn row(change: &Change) -> (bool, Resource) {
-    match change {
+/// The row that a change is about, if it is one of many; the flag tells the two tables apart.
+fn row(change: &Change) -> Option<(bool, Resource)> {
+    Some(match change {
         Change::PutLease(Lease { resource, .. }) | Change::RemoveLease(resource) => (false, *resource),
         Change::PutConflict(conflict) => (true, conflict.resource),
         Change::RemoveConflict(resource) => (true, *resource),
-    }
+        Change::PutClock(_) => return None,
+    })
 }

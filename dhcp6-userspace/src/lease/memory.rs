@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::{Change, Conflict, Contents, Lease, Store, StoreError, store};
+use super::{Change, ClockReading, Conflict, Contents, Lease, Store, StoreError, store};
 use crate::pool::Resource;
 
 /// A [`Store`] that forgets everything at the end of the process and fails where a test wants it to.
@@ -21,6 +21,7 @@ pub struct MemoryStore {
 struct Shared {
     leases: BTreeMap<Resource, Lease>,
     conflicts: BTreeMap<Resource, Conflict>,
+    clock: Option<ClockReading>,
     /// How many commits from now on fail.
     failures: u32,
 }
@@ -57,6 +58,10 @@ impl Store for MemoryStore {
         Ok(self.contents())
     }
 
+    fn clock(&mut self) -> Result<Option<ClockReading>, StoreError> {
+        Ok(self.shared().clock)
+    }
+
     fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError> {
         store::check(changes)?;
         let mut shared = self.shared();
@@ -78,6 +83,7 @@ impl Store for MemoryStore {
                 Change::RemoveConflict(resource) => {
                     shared.conflicts.remove(resource);
                 }
+                Change::PutClock(reading) => shared.clock = Some(*reading),
             }
         }
         Ok(())

@@ -69,6 +69,17 @@ pub enum ConflictCause {
     Withdrawn,
 }
 
+/// What a server's clock was like. Times in the store are by that clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockReading {
+    /// Which boot of the machine this was: `/proc/sys/kernel/random/boot_id`.
+    pub boot_id: [u8; 16],
+    /// What the server took for the time at which CLOCK_BOOTTIME was zero.
+    pub booted_at: Time,
+    /// The time when this was written.
+    pub seen: Time,
+}
+
 /// One change of the durable state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
@@ -80,4 +91,6 @@ pub enum Change {
     PutConflict(Conflict),
     /// Makes a resource assignable again.
     RemoveConflict(Resource),
+    /// Replaces the reading of the clock.
+    PutClock(ClockReading),
 }

@@ -10,11 +10,14 @@ use std::{
 };
 
 use dhcp6_common::wire::Duid;
-use rusqlite::{Connection, OpenFlags, Row, Transaction, TransactionBehavior, named_params, types::ValueRef};
+use rusqlite::{
+    Connection, OpenFlags, OptionalExtension as _, Row, Transaction, TransactionBehavior, named_params,
+    types::ValueRef,
+};
 
 use super::{
-    Change, Conflict, ConflictCause, Contents, Lease, LeaseState, Store, StoreError, durable::sync_parent,
-    store,
+    Change, ClockReading, Conflict, ConflictCause, Contents, Lease, LeaseState, Store, StoreError,
+    durable::sync_parent, store,
 };
 use crate::{
     pool::{Prefix, Resource},
@@ -81,6 +84,12 @@ const MIGRATIONS: [(i64, &str); 2] = [
         until   INTEGER NOT NULL CHECK (until >= 0),
         PRIMARY KEY (address, length)
     ) STRICT, WITHOUT ROWID;
+    CREATE TABLE clock (
+        row       INTEGER NOT NULL PRIMARY KEY CHECK (row = 1),
+        boot_id   BLOB    NOT NULL CHECK (length(boot_id) = 16),
+        booted_at INTEGER NOT NULL CHECK (booted_at >= 0),
+        seen      INTEGER NOT NULL CHECK (seen >= 0)
+    ) STRICT;
     INSERT INTO leases
         SELECT address, 128, link, duid, iaid, state, preferred_until, valid_until, expires_at FROM leases_1;
     INSERT INTO conflicts SELECT address, 128, link, duid, 'withdrawn', until FROM conflicts_1;
@@ -102,6 +111,7 @@ const REMOVE_LEASE: &str = "DELETE FROM leases WHERE address = :address AND leng
 const PUT_CONFLICT: &str = "
     INSERT INTO conflicts VALUES (:address, :length, :link, :duid, :cause, :until)
     ON CONFLICT (address, length) DO UPDATE SET link = :link, duid = :duid, cause = :cause, until = :until";
+const PUT_CLOCK: &str = "INSERT OR REPLACE INTO clock VALUES (1, :boot_id, :booted_at, :seen)";
 const REMOVE_CONFLICT: &str = "DELETE FROM conflicts WHERE address = :address AND length = :length";
 
 /// How long a commit waits for somebody who writes to the database by hand. The server answers nobody
@@ -245,6 +255,18 @@ impl Store for SqliteStore {
         Ok(Contents { leases: self.read("leases", lease)?, conflicts: self.read("conflicts", conflict)? })
     }
 
+    fn clock(&mut self) -> Result<Option<ClockReading>, StoreError> {
+        let Self { connection, path, .. } = self;
+        let reading = connection
+            .query_row("SELECT boot_id, booted_at, seen FROM clock", [], |row| {
+                let time =
+                    |index| row.get(index).map(|millis: i64| Time::from_millis(millis.cast_unsigned()));
+                Ok(ClockReading { boot_id: row.get(0)?, booted_at: time(1)?, seen: time(2)? })
+            })
+            .optional();
+        reading.map_err(failed("read the clock in", path))
+    }
+
     fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError> {
         store::check(changes)?;
         let result = self
@@ -296,6 +318,13 @@ fn apply(transaction: &Transaction<'_>, change: &Change) -> rusqlite::Result<()>
             })
         }
         Change::RemoveConflict(resource) => remove(transaction, REMOVE_CONFLICT, *resource),
+        Change::PutClock(ClockReading { boot_id, booted_at, seen }) => {
+            transaction.prepare_cached(PUT_CLOCK)?.execute(named_params! {
+                ":boot_id": boot_id,
+                ":booted_at": millis(*booted_at),
+                ":seen": millis(*seen),
+            })
+        }
     };
     changed.map(drop)
 }

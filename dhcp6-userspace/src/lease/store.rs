@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use super::{Change, Conflict, Lease, LeaseState};
+use super::{Change, ClockReading, Conflict, Lease, LeaseState};
 
 /// Durable storage of leases and conflicts.
 pub trait Store: Send {
@@ -13,6 +13,13 @@ pub trait Store: Send {
     /// Where something stored cannot be read: there is no half a result, since an unknown lease would be given
     /// to a second client.
     fn load(&mut self) -> Result<Contents, StoreError>;
+
+    /// The last reading of the clock; `None` where there is none yet.
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot be read.
+    fn clock(&mut self) -> Result<Option<ClockReading>, StoreError>;
 
     /// Applies all changes in their order, as one transaction. They are on stable storage when this returns.
     ///

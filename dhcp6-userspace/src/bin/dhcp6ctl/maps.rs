@@ -69,7 +69,7 @@ pub(crate) fn open(pin_dir: &Path) -> Result<PinnedMaps, Failure> {
 /// The entries, of one link or of all, at most `limit`.
 pub(crate) fn entries(maps: &PinnedMaps, link: Option<&str>, limit: usize) -> Result<Vec<EntryRow>, Failure> {
     let links = slots(maps, link)?;
-    let clock = Clock::start();
+    let (clock, _) = Clock::start(None);
     let mut rows = Vec::new();
     for entry in maps.bindings.iter() {
         let BindingEntry { slot, duid, binding } = entry?;
@@ -86,7 +86,7 @@ pub(crate) fn entries(maps: &PinnedMaps, link: Option<&str>, limit: usize) -> Re
 
 /// One client's entries.
 pub(crate) fn look_up(maps: &PinnedMaps, duid: &Duid, link: Option<&str>) -> Result<Vec<EntryRow>, Failure> {
-    let clock = Clock::start();
+    let (clock, _) = Clock::start(None);
     let mut rows = Vec::new();
     for (slot, link) in slots(maps, link)? {
         if let Some(binding) = maps.bindings.get(slot, duid)? {
