@@ -143,3 +143,32 @@ fn what_changes_while_the_daemon_is_down_holds_when_it_is_back() -> Result<()> {
     assert!(!attached.contains("xdp"), "what is switched off does not go on: {attached}");
     Ok(())
 }
+
+#[test]
+fn the_kernel_goes_on_beyond_the_horizon_while_the_daemon_runs() -> Result<()> {
+    if !privileged("the_kernel_goes_on_beyond_the_horizon_while_the_daemon_runs") {
+        return Ok(());
+    }
+    let wire = Wire::new()?;
+    let mut server = Server::start(&wire, Plane::Generic)?;
+    server.stop()?;
+    server.configure(|text| text.replace("[fast_path]", "[fast_path]\nhorizon = \"3s\""))?;
+    server.restart()?;
+    let client = BareClient::open(&wire.client)?;
+    let long = &[7; 40][..];
+    for duid in [&DUID[..], long] {
+        client.exchange(&solicit(duid, 1))?;
+    }
+    for round in 2..14 {
+        thread::sleep(Duration::from_millis(500));
+        for duid in [&DUID[..], long] {
+            client.exchange(&solicit(duid, round))?;
+        }
+    }
+    assert_eq!(server.answered()?, 24, "the daemon was asked once for each client");
+    server.stop()?;
+    thread::sleep(Duration::from_millis(3500));
+    client.send(&solicit(&DUID, 20))?;
+    assert!(client.receive(Duration::from_millis(200))?.is_none(), "without it the horizon passes");
+    Ok(())
+}

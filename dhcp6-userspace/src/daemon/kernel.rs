@@ -10,8 +10,10 @@ use crate::{
     clock::Clock,
     config::{Config, XdpModeSetting},
     control::FastPathRow,
-    engine::{Engine, KernelBinding},
-    fastpath::{AttachedMode, Attachment, FastPath, MapError, Predecessor, clean_up, render},
+    engine::{Engine, Grant, KernelBinding},
+    fastpath::{
+        AttachedMode, Attachment, BindingEntry, FastPath, MapError, Predecessor, Sweep, clean_up, render,
+    },
     metrics::InterfaceCounters,
     net::{Interface, hold_group},
     time::Time,
@@ -23,6 +25,8 @@ pub(super) struct Kernel {
     clock: Clock,
     /// The links that the kernel answers on, and their interfaces.
     interfaces: Vec<(u32, Interface)>,
+    /// Finds out what the kernel has granted; `None` where the maps cannot be read that way.
+    sweep: Option<Sweep>,
     /// Bindings that the maps did not take.
     pub(super) refused: u64,
 }
@@ -54,6 +58,10 @@ impl Kernel {
         let mut predecessor = Predecessor::find(pin_dir)?;
         let mut kernel = Self::load(config, engine, clock, interfaces, &predecessor)?;
         kernel.attach(config.fast_path.mode, &mut predecessor)?;
+        match Sweep::open(pin_dir) {
+            Ok(sweep) => kernel.sweep = Some(sweep),
+            Err(failure) => warn!("{failure}: each client is answered by the daemon once in a horizon"),
+        }
         Ok(Some(kernel))
     }
 
@@ -83,7 +91,7 @@ impl Kernel {
             let (link, blocks) = render(engine, *slot, link, interface);
             fast_path.links.put(*slot, &link, &blocks)?;
         }
-        let mut kernel = Self { fast_path, clock, interfaces: interfaces.to_vec(), refused: 0 };
+        let mut kernel = Self { fast_path, clock, interfaces: interfaces.to_vec(), sweep: None, refused: 0 };
         let slots_before: Vec<_> =
             interfaces.iter().map(|(slot, interface)| (*slot, predecessor.slot_of(interface))).collect();
         for binding in engine.kernel_bindings() {
@@ -189,6 +197,25 @@ impl Kernel {
         let binding = self.fast_path.bindings.get(link, duid).ok().flatten()?;
         (binding.address == address && binding.last_grant != 0)
             .then(|| self.clock.time_of(binding.last_grant))
+    }
+
+    /// Looks at some of the bindings: what the kernel has granted of them, and whether a round through all is complete.
+    pub(super) fn sweep(&mut self) -> (Vec<Grant>, bool) {
+        let Some(sweep) = &mut self.sweep else { return (Vec::new(), true) };
+        let (entries, is_complete) = sweep.next_batch().unwrap_or_else(|failure| {
+            warn!("{failure}: this round through the bindings is given up");
+            (Vec::new(), true)
+        });
+        let clock = self.clock;
+        let granted = entries.into_iter().filter(|entry| entry.binding.last_grant != 0);
+        let grants = granted.map(|BindingEntry { slot, duid, binding }| Grant {
+            link: slot,
+            duid,
+            iaid: u32::from_be_bytes(binding.iaid),
+            address: binding.address.into(),
+            at: clock.time_of(binding.last_grant),
+        });
+        (grants.collect(), is_complete)
     }
 
     pub(super) fn rows(&self) -> Vec<FastPathRow> {

@@ -34,6 +34,8 @@ use crate::{
 
 /// Messages that share a commit at most. More that wait go into the next round.
 const ROUND: usize = 1024;
+/// How long the daemon does other things between two looks at the kernel's bindings.
+const SWEEP_STEP: Duration = Duration::from_millis(100);
 /// How often the store gets a reading of the clock, at most.
 const CLOCK_READINGS: Duration = Duration::from_mins(1);
 /// How long interfaces may take to get their link-local addresses.
@@ -49,6 +51,8 @@ pub struct Daemon {
     clock: Clock,
     /// When the store has last got a reading of the clock.
     clock_stored: Option<Time>,
+    /// When the next round through the kernel's bindings begins.
+    next_sweep: Time,
     since: Time,
     engine: Engine,
     store: Box<dyn Store>,
@@ -108,6 +112,7 @@ impl Daemon {
             last_reload: None,
             clock,
             clock_stored: None,
+            next_sweep: now,
             since: now,
             engine,
             store,
@@ -136,6 +141,8 @@ impl Daemon {
         if let Err(failure) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
             warn!("cannot tell the service manager that the server is ready: {failure}");
         }
+        let mut sweep = interval(SWEEP_STEP);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 biased;
@@ -152,6 +159,7 @@ impl Daemon {
                     scrape.send(self.snapshot()).ok();
                 }
                 _ = tick.tick() => self.tick(),
+                _ = sweep.tick() => self.sweep(),
                 ready = readable(&self.sockets) => {
                     ready.context("cannot wait for datagrams")?;
                     self.round();
@@ -178,6 +186,24 @@ impl Daemon {
         if let Some(kernel) = &mut self.kernel {
             kernel.flush_logs();
         }
+    }
+
+    /// Has the engine see what the kernel has granted, some bindings at a time, and storage pay for what it grants
+    /// next. A round through all of them begins every eighth of the horizon.
+    fn sweep(&mut self) {
+        let now = self.clock.now();
+        if now < self.next_sweep {
+            return;
+        }
+        let Some(kernel) = &mut self.kernel else { return };
+        let (grants, is_complete) = kernel.sweep();
+        for grant in &grants {
+            self.engine.granted(grant);
+        }
+        if is_complete {
+            self.next_sweep = now.after(self.config.fast_path.horizon / 8);
+        }
+        self.finish_round(Vec::new());
     }
 
     /// Handles what has arrived, up to a round's worth.

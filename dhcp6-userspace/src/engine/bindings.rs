@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    Engine, KernelBinding,
+    Engine, Grant, KernelBinding,
     link::Host,
     message::Ia,
     table::{Binding, Client},
@@ -177,6 +177,20 @@ impl Engine {
             self.put(resource);
         }
         needs_commit
+    }
+
+    /// Notes that the kernel has granted a binding. Once half of the horizon is used up, storage is written ahead again,
+    /// so that the kernel may go on. Nothing where the binding has ended meanwhile.
+    pub fn granted(&mut self, grant: &Grant) {
+        let Grant { link, duid, iaid, address, at } = *grant;
+        let resource = Resource::from(address);
+        let client = Client { link, duid, kind: IaKind::Na, iaid };
+        let Some((bound, binding)) = self.table.of(&client) else { return };
+        let valid_until = at.after_lifetime(self.links[link as usize].config.lifetimes.valid);
+        let is_news = valid_until > binding.valid_until;
+        if bound == resource && binding.state == LeaseState::Bound && is_news {
+            self.extend(at, resource);
+        }
     }
 
     /// Has the store write down a binding as it is.

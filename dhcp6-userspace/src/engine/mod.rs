@@ -230,6 +230,21 @@ pub struct KernelBinding {
     pub serve_until: Time,
 }
 
+/// What the kernel has granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// Index of the link.
+    pub link: u32,
+    /// The client.
+    pub duid: Duid,
+    /// Its IA_NA.
+    pub iaid: u32,
+    /// The address.
+    pub address: Ipv6Addr,
+    /// When it was granted last.
+    pub at: Time,
+}
+
 impl Engine {
     /// Takes up service with what the store holds.
     ///

@@ -420,7 +420,7 @@ fn long_key(slot: u32, duid: &Duid) -> LongBindingKey {
     LongBindingKey::new(slot, duid).expect("the long key has room for every DUID")
 }
 
-fn entry_key<const WORDS: usize>(key: &[u8]) -> Option<(u32, Duid)> {
+pub(super) fn entry_key<const WORDS: usize>(key: &[u8]) -> Option<(u32, Duid)> {
     let key: Key<WORDS> = bytemuck::pod_read_unaligned(key);
     Some((key.link(), key.duid()?))
 }

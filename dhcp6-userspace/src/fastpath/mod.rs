@@ -5,6 +5,7 @@
 mod maps;
 mod program;
 mod render;
+mod sweep;
 
 pub use maps::{
     BindingEntry, Bindings, Counters, MapDescription, MapError, PinnedMaps, ReplyBlocks, map_directory,
@@ -13,3 +14,4 @@ pub use program::{
     AttachedMode, Attachment, FastPath, FastPathError, Instance, Predecessor, TestRunOutcome, clean_up,
 };
 pub use render::render;
+pub use sweep::Sweep;

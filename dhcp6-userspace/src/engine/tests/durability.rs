@@ -253,3 +253,32 @@ fn an_answer_that_gives_back_and_takes_in_one_round_is_stored_in_order() {
     assert!(server.ask_kernel(&duid(1), 1).is_none());
     assert_eq!(server.ask_kernel(&duid(2), 1).map(|entry| entry.address), Some(address));
 }
+
+#[test]
+fn what_the_kernel_grants_is_paid_for_before_the_horizon_passes() {
+    let mut server = Server::start(SMALL);
+    let address = server.ask(&Message::rapid(1)).address();
+    // T1, T2 and both lifetimes pass many times over, and the daemon hears nothing of the client.
+    for _ in 0..100 {
+        server.advance(400);
+        let entry = server.ask_kernel(&duid(1), 1).expect("the kernel goes on");
+        assert_eq!(entry.address, address);
+        server.sweep();
+        let lease = &server.store.contents().leases[0];
+        assert!(lease.expires_at >= server.now.after_lifetime(2000), "and storage covers it");
+        let view = &server.engine.leases()[0];
+        assert_eq!(view.valid_until, server.now.after_lifetime(2000), "operators see the kernel's promise");
+    }
+    // A grant that was stamped before the client gave the address back is no news.
+    server.ask_kernel(&duid(1), 1).expect("the kernel goes on");
+    server.ask(&Message::with_ia(MessageType::Release, 1, &[address]));
+    server.sweep();
+    assert_eq!(server.ask_kernel(&duid(1), 1), None);
+    assert_eq!(server.engine.leases()[0].state, LeaseState::Remembered);
+    // Nobody sweeps: the horizon ends it.
+    let address = server.ask(&Message::rapid(1)).address();
+    server.advance(1000);
+    assert!(server.ask_kernel(&duid(1), 1).is_some());
+    server.advance(1);
+    assert_eq!(server.ask_kernel(&duid(1), 1), None, "{address}");
+}

@@ -77,6 +77,7 @@ enum Step {
     Round { messages: Vec<Sent>, fails: bool, crash: Option<Crash> },
     Pass { seconds: u64 },
     AskKernel { client: u8, iaid: u32 },
+    Sweep { fails: bool },
     Restart { setting: Setting },
 }
 
@@ -145,6 +146,7 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(messages, fails, crash)| Step::Round { messages, fails, crash }),
         4 => prop_oneof![Just(0u64), 1..60u64, 60..400u64].prop_map(|seconds| Step::Pass { seconds }),
         4 => (1..=CLIENTS, 1..=IAIDS).prop_map(|(client, iaid)| Step::AskKernel { client, iaid }),
+        3 => prop::bool::weighted(0.2).prop_map(|fails| Step::Sweep { fails }),
         1 => setting().prop_map(|setting| Step::Restart { setting }),
     ]
 }
@@ -183,6 +185,11 @@ impl Model {
             }
             Step::Pass { seconds } => self.server.advance(*seconds),
             Step::AskKernel { client, iaid } => self.ask_kernel(*client, *iaid),
+            Step::Sweep { fails } => {
+                self.server.store.fail_next(u32::from(*fails));
+                self.server.sweep();
+                self.server.store.fail_next(0);
+            }
             Step::Restart { setting } => {
                 self.setting = *setting;
                 self.revive();

@@ -7,7 +7,7 @@ use dhcp6_common::wire::Duid;
 use super::message::{Message, Reply, SERVER};
 use crate::{
     config::Config,
-    engine::{Arrival, Batch, DropReason, Engine, KernelBinding},
+    engine::{Arrival, Batch, DropReason, Engine, Grant, KernelBinding},
     lease::{MemoryStore, Store as _},
     time::Time,
 };
@@ -61,6 +61,8 @@ pub(super) struct Server {
     pub(super) engine: Engine,
     pub(super) store: MemoryStore,
     pub(super) kernel: HashMap<(u32, Duid), KernelBinding>,
+    /// What the kernel has granted and the engine has not been told.
+    pub(super) grants: Vec<Grant>,
     pub(super) now: Time,
     /// What the last round changed.
     pub(super) batch: Batch,
@@ -76,7 +78,8 @@ impl Server {
         let store = MemoryStore::new();
         let engine = Engine::new(&config, server_duid(), store.contents(), now, 1);
         let kernel = HashMap::new();
-        Self { config, engine, store, kernel, now, batch: Batch::default(), needed_commit: false }
+        let grants = Vec::new();
+        Self { config, engine, store, kernel, grants, now, batch: Batch::default(), needed_commit: false }
     }
 
     /// Starts the engine anew from what the store holds, and fills the kernel's map with what it may serve.
@@ -157,9 +160,22 @@ impl Server {
     }
 
     /// What the XDP program grants to a client that solicits with Rapid Commit.
-    pub(super) fn ask_kernel(&self, client: &Duid, iaid: u32) -> Option<KernelBinding> {
-        let entry = self.kernel.get(&(0, *client))?;
-        (entry.iaid == iaid && self.now <= entry.serve_until).then_some(*entry)
+    pub(super) fn ask_kernel(&mut self, client: &Duid, iaid: u32) -> Option<KernelBinding> {
+        let entry = *self.kernel.get(&(0, *client))?;
+        let KernelBinding { link, duid, address, serve_until, .. } = entry;
+        if entry.iaid != iaid || self.now > serve_until {
+            return None;
+        }
+        self.grants.push(Grant { link, duid, iaid, address, at: self.now });
+        Some(entry)
+    }
+
+    /// Tells the engine what the kernel has granted, as the daemon does now and then.
+    pub(super) fn sweep(&mut self) {
+        for grant in std::mem::take(&mut self.grants) {
+            self.engine.granted(&grant);
+        }
+        self.round(&[], None);
     }
 
     /// Whether anything is bound, offered, declined or about to be stored.
