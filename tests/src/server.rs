@@ -229,6 +229,11 @@ domain_search = ["example.net"]
         Ok(fs::write(path, changed)?)
     }
 
+    /// The lease database.
+    pub fn database(&self) -> PathBuf {
+        self.directory.path().join("state/leases.sqlite")
+    }
+
     /// Tells the server to read its configuration again (SIGHUP).
     ///
     /// # Errors

@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use dhcp6_common::wire::{IA_NA_HEADER_LEN, MESSAGE_HEADER_LEN, MessageType, OptionCode, OptionWalker};
+use dhcp6_userspace::lease::{Change, SqliteStore, Store as _};
 use tests::{
     client::BareClient,
     frame::MessageBuilder,
@@ -170,5 +171,45 @@ fn the_kernel_goes_on_beyond_the_horizon_while_the_daemon_runs() -> Result<()> {
     thread::sleep(Duration::from_millis(3500));
     client.send(&solicit(&DUID, 20))?;
     assert!(client.receive(Duration::from_millis(200))?.is_none(), "without it the horizon passes");
+    Ok(())
+}
+
+#[test]
+fn the_maps_are_verified_against_the_store() -> Result<()> {
+    if !privileged("the_maps_are_verified_against_the_store") {
+        return Ok(());
+    }
+    let wire = Wire::new()?;
+    let mut server = Server::start(&wire, Plane::Generic)?;
+    let client = BareClient::open(&wire.client)?;
+    let given: Vec<_> = [&DUID[..], &[7; 40]]
+        .into_iter()
+        .map(|duid| address(&client.exchange(&solicit(duid, 1))?))
+        .collect::<Result<_>>()?;
+    let database = server.database();
+    let verify = ["map", "verify", "--database", database.to_str().context("a path")?];
+    for both_ways in [true, false] {
+        let verified = server.ctl_json(&verify)?;
+        assert_eq!(verified["entries"], 2);
+        assert_eq!(verified["both_ways"], both_ways);
+        assert_eq!(verified["differences"].as_array().map(Vec::len), Some(0), "{verified}");
+        if both_ways {
+            server.ctl_json(&["map", "verify"])?;
+            server.stop()?;
+        }
+    }
+    let mut store = SqliteStore::open(&database)?;
+    let mut shorter = store.load()?.leases.into_iter().find(|lease| lease.resource == given[1].into());
+    let shorter = shorter.as_mut().context("a lease")?;
+    shorter.expires_at = shorter.valid_until;
+    store.commit(&[Change::RemoveLease(given[0].into()), Change::PutLease(shorter.clone())])?;
+    drop(store);
+    let differs = server.ctl(&[&["--json"], &verify[..]].concat())?;
+    assert_eq!(differs.status.code(), Some(1));
+    let found: serde_json::Value = serde_json::from_slice(&differs.stdout)?;
+    let problems: Vec<_> =
+        found["differences"].as_array().into_iter().flatten().map(|it| it["problem"].to_string()).collect();
+    assert!(problems.iter().any(|problem| problem.contains("has no such lease")), "{found}");
+    assert!(problems.iter().any(|problem| problem.contains("the kernel may promise it until")), "{found}");
     Ok(())
 }

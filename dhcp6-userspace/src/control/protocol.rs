@@ -147,6 +147,8 @@ pub struct FastPathStatus {
 pub struct StoreStatus {
     /// `sqlite` or `memory`.
     pub kind: String,
+    /// The database; none in memory.
+    pub path: Option<PathBuf>,
     /// Whether the last commit succeeded: if not, nothing new is promised.
     pub ok: bool,
     /// What the store said when it last failed.
@@ -290,6 +292,8 @@ pub struct LeaseRow {
     pub valid_until: String,
     /// `bound`, or `remembered` where the client has it no more.
     pub state: String,
+    /// Whether the kernel answers the client.
+    pub in_kernel: bool,
 }
 
 /// `dhcp6ctl lease release`

@@ -177,7 +177,7 @@ impl Kernel {
     /// Lets the kernel answer a client, whose stamps `stamps` may have.
     fn put(&mut self, binding: &KernelBinding, stamps: Option<Binding>) {
         let KernelBinding { link, duid, iaid, address, serve_until } = *binding;
-        if !self.interfaces.iter().any(|(slot, _)| *slot == link) {
+        if !self.serves(link) {
             return;
         }
         let serve_until = self.clock.boottime_of(serve_until);
@@ -197,6 +197,11 @@ impl Kernel {
         let binding = self.fast_path.bindings.get(link, duid).ok().flatten()?;
         (binding.address == address && binding.last_grant != 0)
             .then(|| self.clock.time_of(binding.last_grant))
+    }
+
+    /// Whether the kernel answers on a link at all.
+    pub(super) fn serves(&self, link: u32) -> bool {
+        self.interfaces.iter().any(|(slot, _)| *slot == link)
     }
 
     /// Looks at some of the bindings: what the kernel has granted of them, and whether a round through all is complete.

@@ -76,10 +76,12 @@ impl Daemon {
         let state_dir = &config.server.state_dir;
         let kept = server_duid(state_dir)?;
         let duid = config.server.duid.unwrap_or(kept);
-        let (kind, mut store): (_, Box<dyn Store>) = match config.store {
-            StoreKind::Sqlite => ("sqlite", Box::new(SqliteStore::open(state_dir.join("leases.sqlite"))?)),
-            StoreKind::Memory => ("memory", Box::new(MemoryStore::new())),
+        let database = state_dir.join("leases.sqlite");
+        let (kind, stored_in, mut store): (_, _, Box<dyn Store>) = match config.store {
+            StoreKind::Sqlite => ("sqlite", Some(&database), Box::new(SqliteStore::open(&database)?)),
+            StoreKind::Memory => ("memory", None, Box::new(MemoryStore::new())),
         };
+        let stored_in = stored_in.cloned();
         let (clock, doubt) = Clock::start(store.clock()?.as_ref());
         if let Some(doubt) = doubt {
             warn!("{doubt}");
@@ -104,8 +106,14 @@ impl Daemon {
             })
             .transpose()?;
         let kernel = Kernel::start(&config, &engine, clock, &interfaces).context("no fast path")?;
-        let store_status =
-            StoreStatus { kind: kind.to_owned(), ok: true, last_error: None, commits: 0, failed_commits: 0 };
+        let store_status = StoreStatus {
+            kind: kind.to_owned(),
+            path: stored_in,
+            ok: true,
+            last_error: None,
+            commits: 0,
+            failed_commits: 0,
+        };
         Ok(Self {
             path,
             config,

@@ -191,6 +191,8 @@ impl Daemon {
             prefix,
             preferred_until: until(lease.preferred_until, lifetimes.preferred).to_string(),
             valid_until: until(lease.valid_until, lifetimes.valid).to_string(),
+            in_kernel: self.kernel.as_ref().is_some_and(|kernel| kernel.serves(index))
+                && self.engine.is_in_kernel(lease.resource),
             state: match lease.state {
                 LeaseState::Bound => "bound".to_owned(),
                 LeaseState::Remembered => "remembered".to_owned(),

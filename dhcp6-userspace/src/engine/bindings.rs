@@ -226,21 +226,23 @@ impl Engine {
     }
 
     /// Ends a client's lease on an address that somebody else uses, and takes it out of use. A client, and all
-    /// clients of a link together, can have so many addresses out of use; with one more, the oldest of them comes
-    /// back (RFC 9915, section 18.3.8, leaves it to the server how long it believes a Decline).
+    /// clients of a link together, can have so many addresses out of use; with one more, another of them comes back, the
+    /// one whose time ends first (RFC 9915, section 18.3.8, leaves it to the server how long it believes a Decline).
     pub(super) fn decline(&mut self, now: Time, client: &Client, address: Resource) {
         let config = &self.links[client.link as usize].config;
         let limit = config.decline_limit as usize;
         let until = now.after(config.decline_hold);
         self.take_out_of_use(address, ConflictCause::Declined, until);
         let by_client = self.conflicts.declined_by(client.link, client.duid);
-        if by_client.len() > limit {
-            self.clear_conflict(by_client[0]);
+        if by_client.len() > limit
+            && let Some(other) = by_client.into_iter().find(|other| *other != address)
+        {
+            self.clear_conflict(other);
         }
         if self.conflicts.declined(client.link) > self.most_declined(client.link)
-            && let Some(oldest) = self.conflicts.oldest_declined(client.link)
+            && let Some(other) = self.conflicts.first_declined(client.link, address)
         {
-            self.clear_conflict(oldest);
+            self.clear_conflict(other);
         }
     }
 

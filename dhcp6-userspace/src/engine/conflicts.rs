@@ -16,7 +16,7 @@ pub(super) struct Conflicts {
     /// With the index of the link.
     by_resource: HashMap<Resource, (u32, Conflict)>,
     by_end: BTreeSet<(Time, Resource)>,
-    /// Declined addresses by link and client; the oldest first, a link's hold being the same for all.
+    /// Declined addresses by link and client; those that end first come first.
     declined_by_client: BTreeSet<(u32, Duid, Time, Resource)>,
     /// Declined addresses by link, as many as each has.
     declined_by_link: HashMap<u32, BTreeSet<(Time, Resource)>>,
@@ -59,12 +59,13 @@ impl Conflicts {
         self.declined_by_link.get(&link).map_or(0, BTreeSet::len)
     }
 
-    /// The oldest of the addresses of a link that have been declined.
-    pub(super) fn oldest_declined(&self, link: u32) -> Option<Resource> {
-        self.declined_by_link.get(&link)?.first().map(|(_, resource)| *resource)
+    /// The address of those declined on a link whose conflict ends first, `except` one.
+    pub(super) fn first_declined(&self, link: u32, except: Resource) -> Option<Resource> {
+        let mut declined = self.declined_by_link.get(&link)?.iter().map(|(_, resource)| *resource);
+        declined.find(|resource| *resource != except)
     }
 
-    /// What a client has declined on a link, the oldest first.
+    /// What a client has declined on a link; what ends first comes first.
     pub(super) fn declined_by(&self, link: u32, duid: Duid) -> Vec<Resource> {
         let from = (link, duid, Time::EPOCH, Resource::LEAST);
         let to = (link, duid, Time::NEVER, Resource::GREATEST);

@@ -13,9 +13,9 @@ use dhcp6_common::wire::{
 use super::DropReason;
 use crate::pool::{IaKind, Prefix, Resource};
 
-/// How many IAs, and addresses and prefixes in them, one message may have. Each takes up to 60 octets of the answer,
-/// which has to fit a datagram.
-const MOST_IAS_AND_RESOURCES: usize = 1000;
+/// How many IAs, and addresses and prefixes in them, one message may have. Each takes up to 66 octets of the answer (a
+/// status, or a prefix with its PD Exclude option), which has to fit a datagram.
+const MOST_IAS_AND_RESOURCES: usize = 900;
 /// Octets of an IA Prefix option's value before its options: lifetimes, length and prefix (RFC 9915, section 21.22).
 const IA_PREFIX_HEADER_LEN: usize = 25;
 

@@ -39,6 +39,7 @@ use self::{
 use crate::{
     config::Config,
     lease::{Change, Contents, Lease, LeaseState},
+    pool::Resource,
     time::Time,
 };
 
@@ -311,6 +312,11 @@ impl Engine {
     /// Everything that the kernel may serve: to fill its maps at start.
     pub fn kernel_bindings(&self) -> impl Iterator<Item = KernelBinding> {
         self.table.iter().filter_map(|(resource, _)| self.kernel_binding(resource))
+    }
+
+    /// Whether the kernel may serve a resource, as far as storage goes.
+    pub fn is_in_kernel(&self, resource: Resource) -> bool {
+        self.kernel_binding(resource).is_some()
     }
 
     /// Whether an option of a Solicit never changes the answer, whatever its value, so that the kernel need not

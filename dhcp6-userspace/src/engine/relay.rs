@@ -11,6 +11,8 @@ use crate::config::ClientKey;
 
 /// HOP_COUNT_LIMIT of RFC 9915, section 7.6: no message has passed more relay agents than this.
 const MOST_HOPS: usize = 8;
+/// Octets of options that are taken from relay agents: they share a datagram with the rest of the answer.
+const MOST_SUPPLIED: usize = 2048;
 /// Octets of a relay message before its options: type, hop-count, link-address and peer-address (section 9).
 const HEADER_LEN: usize = 34;
 
@@ -93,10 +95,16 @@ impl<'a> Envelope<'a> {
         [mac, remote_id, subscriber_id, interface_id].into_iter().flatten().collect()
     }
 
-    /// The options that relay agents supply for the client, those of the one nearest to it first.
+    /// The options that relay agents supply for the client, those of the one nearest to it first, up to
+    /// [`MOST_SUPPLIED`] octets.
     pub(super) fn supplied(&self) -> impl Iterator<Item = (OptionCode, &'a [u8])> {
         let options = self.hops.iter().rev().filter_map(|hop| hop.supplied);
-        options.flat_map(OptionWalker::new).filter_map(Result::ok).map(|option| (option.code, option.value))
+        let options = options.flat_map(OptionWalker::new).filter_map(Result::ok);
+        let mut room = MOST_SUPPLIED;
+        options.map_while(move |option| {
+            room = room.checked_sub(option.value.len())?;
+            Some((option.code, option.value))
+        })
     }
 
     /// Where the answer goes: to the port of servers and relay agents, unless the server's neighbour asks for its
@@ -117,7 +125,7 @@ impl<'a> Envelope<'a> {
             reply.extend(hop.header);
             let mut option = |code: OptionCode, value: &[u8]| {
                 reply.extend(code.0.to_be_bytes());
-                // Options were received with 16 bits of length, and answers are far shorter than a datagram.
+                // Options were received with 16 bits of length. An answer beyond that fits no datagram and stays here.
                 reply.extend((value.len() as u16).to_be_bytes());
                 reply.extend(value);
             };

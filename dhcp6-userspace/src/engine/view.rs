@@ -170,7 +170,9 @@ impl Engine {
         let wanted = |of: ResourceState| state.is_none_or(|wanted| wanted == of);
         let row = |resource, state, duid| ResourceView { resource, state, duid };
         if state == Some(ResourceState::Idle) {
-            let idle = link_state.pools(kind).flat_map(ResourcePool::idle).take(limit);
+            let mut pools: Vec<_> = link_state.pools(kind).collect();
+            pools.sort_unstable_by_key(|pool| pool.range());
+            let idle = pools.into_iter().flat_map(ResourcePool::idle).take(limit);
             return idle.map(|resource| row(resource, ResourceState::Idle, None)).collect();
         }
         let mut rows = Vec::new();

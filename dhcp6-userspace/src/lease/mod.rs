@@ -10,7 +10,7 @@ use dhcp6_common::wire::Duid;
 
 pub use memory::MemoryStore;
 pub use server_duid::{ServerDuidError, server_duid};
-pub use sqlite::SqliteStore;
+pub use sqlite::{SqliteStore, read_database};
 pub use store::{Contents, Store, StoreError};
 
 use crate::{pool::Resource, time::Time};

@@ -154,22 +154,10 @@ impl SqliteStore {
         let connection = Connection::open_with_flags(&path, flags).map_err(failed("open", &path))?;
         let mut store = Self { connection, path, _lock: lock };
         // Reading the version first leaves a database that is not for this server untouched.
-        let version = store.schema_version()?;
+        let version = schema_version(&store.connection, &store.path)?;
         store.configure()?;
         store.migrate(version)?;
         Ok(store)
-    }
-
-    fn schema_version(&self) -> Result<i64, StoreError> {
-        let Self { connection, path, .. } = self;
-        let found = connection
-            .pragma_query_value(None, "user_version", |row| row.get(0))
-            .map_err(failed("read the schema version of", path))?;
-        if (0..=NEWEST_SCHEMA).contains(&found) {
-            Ok(found)
-        } else {
-            Err(StoreError::UnknownSchema { path: path.clone(), found, known: NEWEST_SCHEMA })
-        }
     }
 
     fn configure(&self) -> Result<(), StoreError> {
@@ -225,46 +213,80 @@ impl SqliteStore {
     fn empty_log(&self) -> rusqlite::Result<()> {
         self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
     }
+}
 
-    fn read<T>(
-        &self,
-        table: &'static str,
-        parse: impl Fn(&Row<'_>) -> Result<T, String>,
-    ) -> Result<Vec<T>, StoreError> {
-        let path = &self.path;
-        let mut statement = self
-            .connection
-            .prepare(&format!("SELECT * FROM {table} ORDER BY address, length"))
-            .map_err(failed("read", path))?;
-        let mut rows = statement.query([]).map_err(failed("read", path))?;
-        let mut found = Vec::new();
-        while let Some(row) = rows.next().map_err(failed("read", path))? {
-            found.push(parse(row).map_err(|problem| StoreError::Row {
-                path: path.clone(),
-                table,
-                row: name_of(row),
-                problem,
-            })?);
-        }
+fn schema_version(connection: &Connection, path: &Path) -> Result<i64, StoreError> {
+    let found = connection
+        .pragma_query_value(None, "user_version", |row| row.get(0))
+        .map_err(failed("read the schema version of", path))?;
+    if (0..=NEWEST_SCHEMA).contains(&found) {
         Ok(found)
+    } else {
+        Err(StoreError::UnknownSchema { path: path.to_owned(), found, known: NEWEST_SCHEMA })
     }
+}
+
+/// Reads a whole table.
+fn read<T>(
+    connection: &Connection,
+    path: &Path,
+    table: &'static str,
+    parse: impl Fn(&Row<'_>) -> Result<T, String>,
+) -> Result<Vec<T>, StoreError> {
+    let mut statement = connection
+        .prepare(&format!("SELECT * FROM {table} ORDER BY address, length"))
+        .map_err(failed("read", path))?;
+    let mut rows = statement.query([]).map_err(failed("read", path))?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next().map_err(failed("read", path))? {
+        let problem = |problem| StoreError::Row { path: path.to_owned(), table, row: name_of(row), problem };
+        found.push(parse(row).map_err(problem)?);
+    }
+    Ok(found)
+}
+
+fn read_clock(connection: &Connection, path: &Path) -> Result<Option<ClockReading>, StoreError> {
+    let reading = connection
+        .query_row("SELECT boot_id, booted_at, seen FROM clock", [], |row| {
+            let time = |index| row.get(index).map(|millis: i64| Time::from_millis(millis.cast_unsigned()));
+            Ok(ClockReading { boot_id: row.get(0)?, booted_at: time(1)?, seen: time(2)? })
+        })
+        .optional();
+    reading.map_err(failed("read the clock in", path))
+}
+
+/// Reads a database that a server may have open, and changes nothing.
+///
+/// # Errors
+///
+/// As [`SqliteStore::open`] and [`Store::load`]; [`StoreError::UnknownSchema`] for an older schema, too.
+pub fn read_database(path: &Path) -> Result<(Contents, Option<ClockReading>), StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(path, flags).map_err(failed("open", path))?;
+    let version = schema_version(&connection, path)?;
+    if version != NEWEST_SCHEMA {
+        return Err(StoreError::UnknownSchema {
+            path: path.to_owned(),
+            found: version,
+            known: NEWEST_SCHEMA,
+        });
+    }
+    // All of it at one moment.
+    let transaction = connection.transaction().map_err(failed("read", path))?;
+    let leases = read(&transaction, path, "leases", lease)?;
+    let conflicts = read(&transaction, path, "conflicts", conflict)?;
+    Ok((Contents { leases, conflicts }, read_clock(&transaction, path)?))
 }
 
 impl Store for SqliteStore {
     fn load(&mut self) -> Result<Contents, StoreError> {
-        Ok(Contents { leases: self.read("leases", lease)?, conflicts: self.read("conflicts", conflict)? })
+        let Self { connection, path, .. } = self;
+        let leases = read(connection, path, "leases", lease)?;
+        Ok(Contents { leases, conflicts: read(connection, path, "conflicts", conflict)? })
     }
 
     fn clock(&mut self) -> Result<Option<ClockReading>, StoreError> {
-        let Self { connection, path, .. } = self;
-        let reading = connection
-            .query_row("SELECT boot_id, booted_at, seen FROM clock", [], |row| {
-                let time =
-                    |index| row.get(index).map(|millis: i64| Time::from_millis(millis.cast_unsigned()));
-                Ok(ClockReading { boot_id: row.get(0)?, booted_at: time(1)?, seen: time(2)? })
-            })
-            .optional();
-        reading.map_err(failed("read the clock in", path))
+        read_clock(&self.connection, &self.path)
     }
 
     fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError> {

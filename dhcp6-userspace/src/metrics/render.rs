@@ -220,6 +220,7 @@ mod tests {
                 fast_path_maps: None,
                 store: StoreStatus {
                     kind: "sqlite".to_owned(),
+                    path: None,
                     ok: false,
                     last_error: None,
                     commits: 5,

@@ -6,6 +6,7 @@
 mod maps;
 mod render;
 mod top;
+mod verify;
 
 use std::{
     fmt,
@@ -166,6 +167,12 @@ enum MapCommand {
         #[arg(long)]
         link: Option<String>,
     },
+    /// Compares the bindings with the lease database: exit status 0 where they agree, 1 with each difference.
+    Verify {
+        /// The database; by default the running daemon's, or /var/lib/dhcp6d/leases.sqlite.
+        #[arg(long, value_name = "FILE")]
+        database: Option<PathBuf>,
+    },
 }
 
 /// Why a command ends with a status other than 0.
@@ -264,6 +271,16 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
                 MapCommand::Show { link, limit } => {
                     output.show(&maps::entries(&maps, link.as_deref(), limit.unwrap_or(usize::MAX))?);
                 }
+                MapCommand::Verify { database } => {
+                    let database = database.clone().unwrap_or_else(|| database_of(socket));
+                    let verification =
+                        verify::verify(&pin_dir_of(pin_dir.as_deref(), socket), &database, socket)?;
+                    output.show(&verification);
+                    let count = verification.differences.len();
+                    if count > 0 {
+                        return Err(Failure::NotFound(format!("{count} differences")));
+                    }
+                }
                 MapCommand::Lookup { duid, link } => {
                     let found = maps::look_up(&maps, duid, link.as_deref())?;
                     if found.is_empty() {
@@ -288,6 +305,12 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         Command::Top => top::run(socket, pin_dir.clone())?,
     }
     Ok(())
+}
+
+/// The daemon's lease database, or the default one.
+fn database_of(socket: &Path) -> PathBuf {
+    let of_daemon = || ask::<Status>(socket, &Query::Status).ok()?.store.path;
+    of_daemon().unwrap_or_else(|| PathBuf::from("/var/lib/dhcp6d/leases.sqlite"))
 }
 
 /// The directory that was given, or that of the daemon, or the default one.

@@ -184,7 +184,7 @@ fn row(link: &str, duid: &Duid, binding: &Binding, clock: Clock) -> EntryRow {
 }
 
 /// A name with zeros behind it.
-fn text(octets: &[u8]) -> String {
+pub(crate) fn text(octets: &[u8]) -> String {
     let end = octets.iter().position(|octet| *octet == 0).unwrap_or(octets.len());
     String::from_utf8_lossy(&octets[..end]).into_owned()
 }

@@ -18,7 +18,10 @@ use dhcp6_userspace::{
 };
 use serde::Serialize;
 
-use crate::maps::{EntryRow, FastPathCounters, Stats};
+use crate::{
+    maps::{EntryRow, FastPathCounters, Stats},
+    verify::{Difference, Verification},
+};
 
 /// Where answers go.
 #[derive(Clone, Copy, Debug)]
@@ -272,6 +275,22 @@ impl ForPeople for Vec<EntryRow> {
                 ]
             }),
         )
+    }
+}
+
+impl ForPeople for Verification {
+    fn for_people(&self) -> String {
+        let Self { entries, both_ways, differences } = self;
+        let scope =
+            if *both_ways { "" } else { " (what they should have besides, only a running daemon can say)" };
+        if differences.is_empty() {
+            return format!("the maps agree with the store: {entries} entries{scope}");
+        }
+        let rows = differences.iter().map(|it| {
+            let Difference { link, address, duid, problem } = it.clone();
+            [link, address, problem, duid]
+        });
+        format!("{entries} entries{scope}\n\n{}", table(["LINK", "ADDRESS", "PROBLEM", "DUID"], rows))
     }
 }
 

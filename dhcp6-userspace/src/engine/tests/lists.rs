@@ -61,3 +61,12 @@ fn lists_say_who_has_what() {
     );
     assert_eq!(server.engine.resources(0, IaKind::Na, None, 1).len(), 1);
 }
+
+#[test]
+fn idle_ones_are_listed_in_ascending_order() {
+    let config = format!("{SMALL}[[link.pool]]\nrange = \"2001:db8:1::10-2001:db8:1::11\"\n");
+    let server = Server::start(&config);
+    let idle = server.engine.resources(0, IaKind::Na, Some(ResourceState::Idle), 3);
+    let idle: Vec<_> = idle.into_iter().map(|view| view.resource).collect();
+    assert_eq!(idle, [0x10, 0x11, 0x1000].map(|host| on_link(host).into()));
+}

@@ -251,6 +251,24 @@ fn a_client_cannot_decline_a_pool_away() {
 }
 
 #[test]
+fn what_was_declined_last_does_not_come_back_first() {
+    let pool = SMALL.replace("::1003", "::10ff").replace("decline_hold", "decline_limit = 1\ndecline_hold");
+    let mut server = Server::start(&pool);
+    let decline = |server: &mut Server| {
+        let address = server.ask(&Message::rapid(1)).address();
+        server.ask(&Message::with_ia(MessageType::Decline, 1, &[address]));
+        address
+    };
+    decline(&mut server);
+    // What is declined from now on ends before what was.
+    server.restart_with(&pool.replace("5000s", "30s"));
+    let last = decline(&mut server);
+    assert_ne!(server.ask(&Message::rapid(1)).address(), last, "matrix row X-1");
+    let hint = Message::with_ia(MessageType::Request, 2, &[last]);
+    assert_ne!(server.ask(&hint).address(), last, "matrix row X-1");
+}
+
+#[test]
 fn relay_agents_may_supply_options() {
     let config = format!("{SMALL}[link.options]\ncustom = [{{ code = 103, hex = \"aa\" }}]\n")
         .replace("[fast_path]", "[server]\nrelay_supplied_options = [65, 103]\n[fast_path]");

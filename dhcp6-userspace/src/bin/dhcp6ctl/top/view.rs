@@ -256,6 +256,7 @@ pub(super) mod tests {
                     fast_path_maps: Some(FastPathStatus { pin_dir: PathBuf::new(), refused_bindings: 0 }),
                     store: StoreStatus {
                         kind: "sqlite".to_owned(),
+                        path: None,
                         ok: true,
                         last_error: None,
                         commits: 0,

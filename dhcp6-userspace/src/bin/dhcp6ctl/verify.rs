@@ -1,0 +1,118 @@
+//! `dhcp6ctl map verify`: whether the kernel's bindings are what the store says.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    path::Path,
+    thread,
+    time::Duration,
+};
+
+use dhcp6_userspace::{
+    clock::Clock,
+    control::{LeaseRow, Query, ask},
+    fastpath::{BindingEntry, PinnedMaps},
+    lease::{Lease, LeaseState, read_database},
+    pool::Resource,
+};
+use serde::Serialize;
+
+use crate::{Failure, maps};
+
+/// How long the daemon may take to bring both up to date after a change.
+const SETTLING: Duration = Duration::from_millis(500);
+
+/// Something that the maps and the store do not say alike.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub(crate) struct Difference {
+    /// Name of the link.
+    pub(crate) link: String,
+    /// The client.
+    pub(crate) duid: String,
+    /// The address.
+    pub(crate) address: String,
+    /// What differs.
+    pub(crate) problem: String,
+}
+
+/// `dhcp6ctl map verify`
+#[derive(Debug, Serialize)]
+pub(crate) struct Verification {
+    /// How many entries the maps have.
+    pub(crate) entries: usize,
+    /// Whether the daemon could say what else the maps should have.
+    pub(crate) both_ways: bool,
+    /// None where the maps and the store agree.
+    pub(crate) differences: Vec<Difference>,
+}
+
+/// Compares maps and store entry by entry. What changes meanwhile is looked at again.
+pub(crate) fn verify(pin_dir: &Path, database: &Path, socket: &Path) -> Result<Verification, Failure> {
+    let first = compare(pin_dir, database, socket)?;
+    if first.differences.is_empty() {
+        return Ok(first);
+    }
+    thread::sleep(SETTLING);
+    let second = compare(pin_dir, database, socket)?;
+    let lasting: BTreeSet<_> = first.differences.into_iter().collect();
+    let differences = second.differences.into_iter().filter(|it| lasting.contains(it)).collect();
+    Ok(Verification { differences, ..second })
+}
+
+fn compare(pin_dir: &Path, database: &Path, socket: &Path) -> Result<Verification, Failure> {
+    // The daemon's word first, then the maps, then the store: each is behind the one before it when leases begin.
+    let query = Query::LeaseList { link: None, duid: None };
+    let leases = ask::<Vec<LeaseRow>>(socket, &query).ok();
+    let maps = PinnedMaps::open(pin_dir)?;
+    let entries: Vec<_> = maps.bindings.iter().collect::<Result<_, _>>()?;
+    let (contents, reading) =
+        read_database(database).map_err(|failure| Failure::Unreachable(failure.to_string()))?;
+    let (clock, _) = Clock::start(reading.as_ref());
+    let stored: HashMap<Resource, &Lease> =
+        contents.leases.iter().map(|lease| (lease.resource, lease)).collect();
+
+    let mut differences = Vec::new();
+    let mut found = BTreeSet::new();
+    for BindingEntry { slot, duid, binding } in &entries {
+        let Some(link) = maps.links.link(*slot)? else { continue };
+        let name = maps::text(&link.name);
+        let address = std::net::Ipv6Addr::from(binding.address);
+        let iaid = u32::from_be_bytes(binding.iaid);
+        let lease = stored.get(&Resource::from(address)).filter(|lease| {
+            lease.link == name
+                && lease.duid == *duid
+                && lease.iaid == iaid
+                && lease.state == LeaseState::Bound
+        });
+        let valid = u32::from_be_bytes(link.valid_lifetime);
+        let reach = clock.time_of(binding.serve_until).after_lifetime(valid);
+        let problem = match lease {
+            None => Some("the store has no such lease".to_owned()),
+            // Conversion to CLOCK_BOOTTIME rounds to a millisecond.
+            Some(lease) if reach > lease.expires_at.after(Duration::from_millis(1)) => Some(format!(
+                "the kernel may promise it until {reach}, the store has it until {}",
+                lease.expires_at
+            )),
+            Some(_) => None,
+        };
+        found.insert((name.clone(), duid.to_string(), address));
+        differences.extend(problem.map(|problem| Difference {
+            link: name,
+            duid: duid.to_string(),
+            address: address.to_string(),
+            problem,
+        }));
+    }
+    for LeaseRow { link, duid, address, .. } in leases.iter().flatten().filter(|lease| lease.in_kernel) {
+        let Some(address) = *address else { continue };
+        if !found.contains(&(link.clone(), duid.clone(), address)) {
+            differences.push(Difference {
+                link: link.clone(),
+                duid: duid.clone(),
+                address: address.to_string(),
+                problem: "the maps lack it".to_owned(),
+            });
+        }
+    }
+    differences.sort();
+    Ok(Verification { entries: entries.len(), both_ways: leases.is_some(), differences })
+}
