@@ -1,13 +1,12 @@
 //! Messages of clients: well-formed ones for the most part, since random octets seldom get past the first check.
 
-use std::net::Ipv6Addr;
-
 use arbitrary::{Arbitrary, Unstructured};
 use dhcp6_common::wire::{MessageType, OptionCode};
+use dhcp6_userspace::pool::{IaKind, Prefix, Resource};
 
 use crate::{
-    setting::{Client, Iaid, address},
-    wire::put,
+    setting::{Client, DelegatedPrefix, Iaid, address},
+    wire::{code_of, put},
 };
 
 /// The server under test.
@@ -53,9 +52,11 @@ pub(crate) struct Message {
     no_client_id: Rarely<()>,
     server: Rarely<Server>,
     ia_na: Ia,
-    more_ia_na: [Rarely<Ia>; 2],
+    more_ia_na: Rarely<Ia>,
     no_ia_na: Rarely<()>,
-    ia_pd: Rarely<Iaid>,
+    ia_pd: Option<Ia>,
+    more_ia_pd: Rarely<Ia>,
+    many: Rarely<Rarely<Many>>,
     rapid_commit: bool,
     requested: Option<Requested>,
     other_option: Rarely<(u16, Vec<u8>)>,
@@ -91,19 +92,31 @@ enum Server {
     Other,
 }
 
+/// An IA of either kind.
 #[derive(Arbitrary, Clone, Debug)]
 struct Ia {
     iaid: Iaid,
-    /// Leaves out the addresses that the client believes to have.
+    /// Leaves out the addresses or prefixes that the client believes to have.
     without_own: bool,
     hint: Option<Hint>,
 }
 
+/// What a client may like to have, as an address and as a prefix.
 #[derive(Arbitrary, Clone, Copy, Debug)]
 enum Hint {
-    OfLink(u8),
-    OfOtherLink(u8),
-    Any([u8; 16]),
+    OfNet(u8, DelegatedPrefix),
+    OfOtherNet(u8, DelegatedPrefix),
+    /// The length of a prefix, which itself is left open (RFC 8168).
+    Length(u8),
+    Any([u8; 16], u8),
+}
+
+/// As many IAs as an answer can hold, more or fewer, or as many addresses or prefixes in one.
+#[derive(Arbitrary, Clone, Copy, Debug)]
+struct Many {
+    difference: i8,
+    pd: bool,
+    in_one: bool,
 }
 
 #[derive(Arbitrary, Clone, Copy, Debug)]
@@ -121,8 +134,8 @@ enum Damage {
 }
 
 impl Message {
-    /// The octets. `own` says which addresses the client believes to have in one of its IAs on this link.
-    pub(crate) fn octets(&self, link: u32, own: impl Fn(Client, u32) -> Vec<Ipv6Addr>) -> Vec<u8> {
+    /// The octets. `own` says what the client believes to have in one of its IAs, `net` where it is.
+    pub(crate) fn octets(&self, net: u8, own: impl Fn(Client, IaKind, u32) -> Vec<Resource>) -> Vec<u8> {
         let mut octets = vec![self.kind.code()];
         octets.extend(self.transaction_id);
         if self.no_client_id.0.is_none() {
@@ -136,21 +149,22 @@ impl Message {
         }
         // An Information-request has none, and with one it is refused.
         let without_ia = self.no_ia_na.0.is_some() != (self.kind == Kind::InformationRequest);
-        let first = Some(&self.ia_na).filter(|_| !without_ia);
-        let more = self.more_ia_na.iter().filter_map(|Rarely(ia)| ia.as_ref());
-        for ia in first.into_iter().chain(more) {
-            let own = if ia.without_own { Vec::new() } else { own(self.client, ia.iaid.number()) };
-            put(&mut octets, OptionCode::IA_NA.0, &ia.value(link, &own));
+        let ia_na = Some(&self.ia_na).filter(|_| !without_ia).into_iter().chain(&self.more_ia_na.0);
+        let ia_pd = self.ia_pd.iter().filter(|_| !without_ia).chain(&self.more_ia_pd.0);
+        let ias = ia_na.map(|ia| (IaKind::Na, ia)).chain(ia_pd.map(|ia| (IaKind::Pd, ia)));
+        for (kind, ia) in ias {
+            let own = if ia.without_own { Vec::new() } else { own(self.client, kind, ia.iaid.number()) };
+            put(&mut octets, code_of(kind).0, &ia.value(kind, net, &own));
         }
-        if let Some(iaid) = self.ia_pd.0 {
-            put(&mut octets, OptionCode::IA_PD.0, &header(iaid));
+        if let Rarely(Some(Rarely(Some(many)))) = self.many {
+            many.put(net, &mut octets);
         }
         if self.rapid_commit {
             put(&mut octets, OptionCode::RAPID_COMMIT.0, &[]);
         }
         match self.requested {
             None => {}
-            Some(Requested::Configured) => put(&mut octets, 6, &[0, 23, 0, 56, 0, 24]),
+            Some(Requested::Configured) => put(&mut octets, 6, &[0, 23, 0, 56, 0, 24, 0, 67, 0, 82, 0, 83]),
             Some(Requested::Forbidden) => put(&mut octets, 6, &[0, 1, 0, 2, 0, 3, 0, 12, 0, 13, 0, 23]),
             Some(Requested::Odd) => put(&mut octets, 6, &[0, 23, 0]),
         }
@@ -195,25 +209,78 @@ impl Kind {
 }
 
 impl Ia {
-    fn value(&self, link: u32, own: &[Ipv6Addr]) -> Vec<u8> {
-        let mut value = header(self.iaid);
-        let hint = self.hint.map(|hint| match hint {
-            Hint::OfLink(index) => address(link, index),
-            Hint::OfOtherLink(index) => address(link ^ 1, index),
-            Hint::Any(octets) => octets.into(),
-        });
-        for address in { own.iter().copied() }.chain(hint) {
-            let mut fields = address.octets().to_vec();
-            fields.extend([0; 8]);
-            put(&mut value, OptionCode::IA_ADDRESS.0, &fields);
+    fn value(&self, kind: IaKind, net: u8, own: &[Resource]) -> Vec<u8> {
+        let mut value = header(self.iaid.number());
+        for resource in own {
+            put_resource(&mut value, *resource);
+        }
+        match (kind, self.hint) {
+            (_, None) | (IaKind::Na, Some(Hint::Length(_))) => {}
+            (IaKind::Na, Some(Hint::OfNet(index, _))) => {
+                put_resource(&mut value, address(net, index).into());
+            }
+            (IaKind::Na, Some(Hint::OfOtherNet(index, _))) => {
+                put_resource(&mut value, address(net ^ 1, index).into());
+            }
+            (IaKind::Na, Some(Hint::Any(octets, _))) => {
+                put_resource(&mut value, Resource::Address(octets.into()));
+            }
+            (IaKind::Pd, Some(Hint::OfNet(_, prefix))) => put_resource(&mut value, prefix.of(net).into()),
+            (IaKind::Pd, Some(Hint::OfOtherNet(_, prefix))) => {
+                put_resource(&mut value, prefix.of(net ^ 1).into());
+            }
+            (IaKind::Pd, Some(Hint::Length(length))) => put_prefix(&mut value, length, [0; 16]),
+            (IaKind::Pd, Some(Hint::Any(octets, length))) => put_prefix(&mut value, length, octets),
         }
         value
     }
 }
 
+impl Many {
+    fn put(self, net: u8, octets: &mut Vec<u8>) {
+        let kind = if self.pd { IaKind::Pd } else { IaKind::Na };
+        let count = 990_u32.saturating_add_signed(self.difference.into());
+        if self.in_one {
+            let mut value = header(2);
+            for bits in 0..count {
+                let address = u128::from(address(net, 0)) + (u128::from(bits) << 64);
+                let prefix = || Prefix::around(address.into(), 64).expect("a length of a prefix");
+                put_resource(
+                    &mut value,
+                    if self.pd { prefix().into() } else { Resource::Address(address.into()) },
+                );
+            }
+            put(octets, code_of(kind).0, &value);
+        } else {
+            for iaid in 0..count {
+                put(octets, code_of(kind).0, &header(1000 + iaid));
+            }
+        }
+    }
+}
+
 /// IAID, and T1 and T2, which the server has to ignore.
-fn header(iaid: Iaid) -> Vec<u8> {
-    let mut header = iaid.number().to_be_bytes().to_vec();
+fn header(iaid: u32) -> Vec<u8> {
+    let mut header = iaid.to_be_bytes().to_vec();
     header.extend([0, 0, 0, 9, 0, 0, 0, 3]);
     header
+}
+
+/// Appends an address or prefix as a client names it.
+fn put_resource(ia: &mut Vec<u8>, resource: Resource) {
+    match resource {
+        Resource::Address(address) => {
+            let mut fields = address.octets().to_vec();
+            fields.extend([0; 8]);
+            put(ia, OptionCode::IA_ADDRESS.0, &fields);
+        }
+        Resource::Prefix(prefix) => put_prefix(ia, prefix.length(), prefix.first().octets()),
+    }
+}
+
+fn put_prefix(ia: &mut Vec<u8>, length: u8, first: [u8; 16]) {
+    let mut fields = vec![0; 8];
+    fields.push(length);
+    fields.extend(first);
+    put(ia, OptionCode::IA_PREFIX.0, &fields);
 }

@@ -1,40 +1,111 @@
 //! Relay agents between the clients and the server (RFC 9915, sections 9 and 19).
 
-use std::net::Ipv6Addr;
+use std::{collections::BTreeSet, net::Ipv6Addr};
 
 use arbitrary::Arbitrary;
 use dhcp6_common::wire::{MessageType, OptionCode, OptionWalker, RawOption};
 use dhcp6_userspace::{
-    config::{Config, LinkConfig},
+    config::{ClientKey, Config, LinkConfig},
     engine::AnswerPort,
 };
 
-use crate::{message::Rarely, setting::address, wire::put};
+use crate::{
+    message::Rarely,
+    setting::{MAC, REMOTE_ID, SUBSCRIBER_ID, address, interface_id},
+    wire::put,
+};
 
 /// Octets before the options: type, hop-count, link-address and peer-address.
 const HEADER_LEN: usize = 34;
-/// RFC 8357.
-const RELAY_SOURCE_PORT: OptionCode = OptionCode(135);
-/// RFC 4994.
-const ECHO_REQUEST: OptionCode = OptionCode(43);
+/// HOP_COUNT_LIMIT of RFC 9915, section 7.6.
+const MOST_HOPS: usize = 8;
 
 /// A relay agent, as it will wrap a message.
 #[derive(Arbitrary, Clone, Debug)]
 pub(crate) struct Relay {
     hop_count: u8,
     link_address: LinkAddress,
-    interface_id: Option<[u8; 3]>,
+    interface_id: Option<InterfaceId>,
     source_port: Rarely<()>,
-    remote_id: bool,
-    echo_request: Rarely<[u8; 4]>,
+    mac: Option<Said>,
+    remote_id: Option<Said>,
+    subscriber_id: Option<Said>,
+    supplied: Option<Supplied>,
+    echo_request: Rarely<EchoRequest>,
     again: Rarely<u8>,
 }
 
 #[derive(Arbitrary, Clone, Copy, Debug)]
 enum LinkAddress {
     None,
-    OfLink(bool),
+    OfNet(u8),
     Foreign,
+}
+
+#[derive(Arbitrary, Clone, Copy, Debug)]
+enum InterfaceId {
+    OfPlace(u8),
+    Other([u8; 3]),
+}
+
+/// What a relay agent says of the client.
+#[derive(Arbitrary, Clone, Debug)]
+enum Said {
+    /// As a reservation has it.
+    Known,
+    /// Nearly so.
+    Longer,
+    Any(Vec<u8>),
+}
+
+impl Said {
+    fn value(&self, known: &[u8]) -> Vec<u8> {
+        match self {
+            Self::Known => known.to_vec(),
+            Self::Longer => [known, &[0]].concat(),
+            Self::Any(octets) => octets.clone(),
+        }
+    }
+}
+
+/// Options for the client (RFC 6422).
+#[derive(Arbitrary, Clone, Debug)]
+enum Supplied {
+    /// The one that the default configuration passes on.
+    Default([u8; 2]),
+    /// That and DNS servers, which the server may set itself.
+    More,
+    /// What nobody may supply.
+    Forbidden,
+    Any(Vec<u8>),
+}
+
+impl Supplied {
+    fn value(&self) -> Vec<u8> {
+        let mut value = Vec::new();
+        match self {
+            Self::Default(domain) => put(&mut value, 65, domain),
+            Self::More => {
+                put(&mut value, OptionCode::DNS_SERVERS.0, &address(0, 0).octets());
+                put(&mut value, 65, &[1]);
+                put(&mut value, 65, &[2]);
+                put(&mut value, 65000, &[]);
+            }
+            Self::Forbidden => {
+                put(&mut value, OptionCode::CLIENT_ID.0, &[1]);
+                put(&mut value, OptionCode::IA_NA.0, &[0; 12]);
+                put(&mut value, OptionCode::RAPID_COMMIT.0, &[]);
+            }
+            Self::Any(octets) => value.clone_from(octets),
+        }
+        value
+    }
+}
+
+#[derive(Arbitrary, Clone, Copy, Debug)]
+enum EchoRequest {
+    Everything,
+    Any([u8; 5]),
 }
 
 impl Relay {
@@ -49,23 +120,42 @@ impl Relay {
     fn wrap_once(&self, message: &[u8]) -> Vec<u8> {
         let link_address = match self.link_address {
             LinkAddress::None => Ipv6Addr::UNSPECIFIED,
-            LinkAddress::OfLink(link) => address(u32::from(link), 0),
+            LinkAddress::OfNet(net) => address(net % 3, 13),
             LinkAddress::Foreign => Ipv6Addr::LOCALHOST,
         };
         let mut octets = vec![MessageType::RelayForward as u8, self.hop_count];
         octets.extend(link_address.octets());
         octets.extend(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1).octets());
-        if let Some(interface_id) = self.interface_id {
-            put(&mut octets, OptionCode::INTERFACE_ID.0, &interface_id);
+        match self.interface_id {
+            None => {}
+            Some(InterfaceId::OfPlace(place)) => {
+                put(&mut octets, OptionCode::INTERFACE_ID.0, &interface_id(place % 3));
+            }
+            Some(InterfaceId::Other(id)) => put(&mut octets, OptionCode::INTERFACE_ID.0, &id),
         }
         if self.source_port.0.is_some() {
-            put(&mut octets, RELAY_SOURCE_PORT.0, &[0x12, 0x34]);
+            put(&mut octets, OptionCode::RELAY_SOURCE_PORT.0, &[0x12, 0x34]);
         }
-        if self.remote_id {
-            put(&mut octets, 37, &[0, 0, 0, 9, 1]);
+        let hardware_address = [&[0, 1], &MAC[..]].concat();
+        for (code, said, known) in [
+            (OptionCode::CLIENT_LINKLAYER_ADDRESS, &self.mac, &hardware_address[..]),
+            (OptionCode::REMOTE_ID, &self.remote_id, &REMOTE_ID),
+            (OptionCode::SUBSCRIBER_ID, &self.subscriber_id, &SUBSCRIBER_ID),
+        ] {
+            if let Some(said) = said {
+                put(&mut octets, code.0, &said.value(known));
+            }
         }
-        if let Some(codes) = self.echo_request.0 {
-            put(&mut octets, ECHO_REQUEST.0, &codes);
+        if let Some(supplied) = &self.supplied {
+            put(&mut octets, OptionCode::RELAY_SUPPLIED_OPTIONS.0, &supplied.value());
+        }
+        match self.echo_request.0 {
+            None => {}
+            Some(EchoRequest::Everything) => {
+                let codes = [37, 38, 79, 66, 9, 18, 135, 43, 37].map(u16::to_be_bytes);
+                put(&mut octets, OptionCode::ECHO_REQUEST.0, codes.as_flattened());
+            }
+            Some(EchoRequest::Any(codes)) => put(&mut octets, OptionCode::ECHO_REQUEST.0, &codes),
         }
         put(&mut octets, OptionCode::RELAY_MESSAGE.0, message);
         octets
@@ -90,6 +180,7 @@ impl<'a> Hop<'a> {
         (header[0] == kind as u8).then_some(Self { header: &header[1..], options, relayed })
     }
 
+    /// The values of the options with a code.
     fn values(&self, code: OptionCode) -> Vec<&'a [u8]> {
         self.options.iter().filter(|option| option.code == code).map(|option| option.value).collect()
     }
@@ -100,44 +191,83 @@ impl<'a> Hop<'a> {
     }
 
     fn echoes(&self, code: OptionCode) -> bool {
-        let codes = self.values(ECHO_REQUEST);
+        let codes = self.values(OptionCode::ECHO_REQUEST);
         codes.iter().any(|codes| codes.chunks_exact(2).any(|pair| pair == code.0.to_be_bytes()))
     }
 }
 
-/// The relay agents that a message has passed, the server's neighbour first, and the client's message. A message
-/// that cannot be read so far is taken as the client's own.
-pub(crate) fn open(message: &[u8]) -> (Vec<Hop<'_>>, &[u8]) {
+/// The relay agents that a message has passed, the server's neighbour first, and the client's message; `None` where
+/// one of them is not to be answered.
+pub(crate) fn open(message: &[u8]) -> Option<(Vec<Hop<'_>>, &[u8])> {
     let mut hops = Vec::new();
     let mut inner = message;
     while inner.first() == Some(&(MessageType::RelayForward as u8)) {
-        let Some(hop) = Hop::read(inner, MessageType::RelayForward) else { return (Vec::new(), message) };
+        let hop = Hop::read(inner, MessageType::RelayForward)?;
+        let once = [OptionCode::INTERFACE_ID, OptionCode::RELAY_SOURCE_PORT, OptionCode::ECHO_REQUEST];
+        if hops.len() == MOST_HOPS || once.iter().any(|code| hop.values(*code).len() > 1) {
+            return None;
+        }
         inner = hop.relayed;
         hops.push(hop);
     }
-    (hops, inner)
+    Some((hops, inner))
 }
 
-/// The link that a client is on (RFC 9915, section 13.1); `None` where nobody can know.
-pub(crate) fn link(hops: &[Hop<'_>], receiving: u32, config: &Config) -> Option<u32> {
-    let Some(nearest) = hops.last() else { return Some(receiving) };
+/// The index of the link that a client is on (RFC 9915, section 13.1); `None` where nobody can know. `receiving` is
+/// that of the link at the receiving interface.
+pub(crate) fn link(hops: &[Hop<'_>], receiving: Option<u32>, config: &Config) -> Option<u32> {
+    let Some(nearest) = hops.last() else { return receiving };
     let named = hops.iter().rev().map(Hop::link_address).find(|address| !address.is_unspecified());
     let on_link = |link: &LinkConfig, address| {
         link.prefix.contains(address) || link.pools.iter().any(|pool| pool.range.contains(address))
     };
-    match named {
-        Some(address) => {
-            (0..).zip(&config.links).find(|(_, link)| on_link(link, address)).map(|(index, _)| index)
-        }
-        None => (!nearest.values(OptionCode::INTERFACE_ID).is_empty()).then_some(receiving),
+    let first = |is_it: &dyn Fn(&LinkConfig) -> bool| {
+        (0..).zip(&config.links).find(|(_, link)| is_it(link)).map(|(index, _)| index)
+    };
+    if let Some(address) = named {
+        return first(&|link| on_link(link, address));
     }
+    let interface_id = *nearest.values(OptionCode::INTERFACE_ID).first()?;
+    first(&|link| link.interface_ids.iter().any(|id| id == interface_id)).or(receiving)
+}
+
+/// What the relay agents know the client by: of each option what the nearest to the client says.
+pub(crate) fn client_keys(hops: &[Hop<'_>]) -> Vec<ClientKey> {
+    let nearest = |code| hops.iter().rev().find_map(|hop| hop.values(code).first().copied());
+    let mut keys = Vec::new();
+    if let Some([0, 1, mac @ ..]) = nearest(OptionCode::CLIENT_LINKLAYER_ADDRESS) {
+        keys.extend(mac.try_into().ok().map(ClientKey::Mac));
+    }
+    if let Some([a, b, c, d, id @ ..]) = nearest(OptionCode::REMOTE_ID) {
+        keys.push(ClientKey::RemoteId(u32::from_be_bytes([*a, *b, *c, *d]), id.to_vec()));
+    }
+    keys.extend(nearest(OptionCode::SUBSCRIBER_ID).map(|id| ClientKey::SubscriberId(id.to_vec())));
+    keys.extend(nearest(OptionCode::INTERFACE_ID).map(|id| ClientKey::InterfaceId(id.to_vec())));
+    keys
+}
+
+/// What the relay agents supply for the client and the server passes on (RFC 6422), each code as the nearest to the
+/// client has it first.
+pub(crate) fn supplied<'a>(hops: &[Hop<'a>], config: &Config) -> Vec<RawOption<'a>> {
+    let mut options: Vec<RawOption<'a>> = Vec::new();
+    for hop in hops.iter().rev() {
+        let Some(value) = hop.values(OptionCode::RELAY_SUPPLIED_OPTIONS).first().copied() else { continue };
+        for option in OptionWalker::new(value).map_while(Result::ok) {
+            let passed_on = config.server.relay_supplied_options.contains(&option.code);
+            if passed_on && options.iter().all(|other| other.code != option.code) {
+                options.push(option);
+            }
+        }
+    }
+    options
 }
 
 /// Checks the Relay-replies around an answer against the Relay-forwards around its question; returns the answer.
 pub(crate) fn check_envelope<'a>(hops: &[Hop<'_>], port: AnswerPort, answer: &'a [u8]) -> &'a [u8] {
+    let own = [OptionCode::RELAY_MESSAGE, OptionCode::INTERFACE_ID, OptionCode::RELAY_SOURCE_PORT];
     let expected = match hops.first() {
         None => AnswerPort::Client,
-        Some(hop) if hop.values(RELAY_SOURCE_PORT).is_empty() => AnswerPort::Relay,
+        Some(hop) if hop.values(OptionCode::RELAY_SOURCE_PORT).is_empty() => AnswerPort::Relay,
         Some(_) => AnswerPort::Source,
     };
     assert_eq!(port, expected, "matrix rows T-4, T-6 and E-15");
@@ -146,12 +276,16 @@ pub(crate) fn check_envelope<'a>(hops: &[Hop<'_>], port: AnswerPort, answer: &'a
         let reply =
             Hop::read(inner, MessageType::RelayReply).expect("matrix rows Y-2 and Y-5: no Relay-reply");
         assert_eq!(reply.header, hop.header, "matrix row Y-1");
-        for code in [OptionCode::INTERFACE_ID, RELAY_SOURCE_PORT] {
-            assert_eq!(reply.values(code), hop.values(code), "matrix rows Y-3, Y-4 and E-15");
+        for code in &own[1..] {
+            assert_eq!(reply.values(*code), hop.values(*code), "matrix rows Y-3, Y-4 and E-15");
         }
-        for RawOption { code, .. } in &reply.options {
-            let own = [OptionCode::RELAY_MESSAGE, OptionCode::INTERFACE_ID, RELAY_SOURCE_PORT].contains(code);
-            assert!(own || hop.echoes(*code), "matrix row E-10: {code:?} was not asked for");
+        let codes = |hop: &Hop<'_>| -> BTreeSet<_> {
+            hop.options.iter().map(|option| option.code).filter(|code| !own.contains(code)).collect()
+        };
+        let echoed: BTreeSet<_> = codes(hop).into_iter().filter(|code| hop.echoes(*code)).collect();
+        assert_eq!(codes(&reply), echoed, "matrix row E-10");
+        for code in echoed {
+            assert_eq!(reply.values(code), hop.values(code), "matrix row E-10: {code:?}");
         }
         inner = reply.relayed;
     }

@@ -7,7 +7,7 @@ use arbitrary::{Arbitrary, Unstructured};
 use crate::{
     message::{Rarely, Sent},
     relay::Relay,
-    setting::{Client, Iaid, Setting},
+    setting::{Client, DelegatedPrefix, Iaid, Setting},
 };
 
 /// A configuration, and what happens under it.
@@ -33,13 +33,13 @@ impl<'a> Arbitrary<'a> for Scenario {
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
     Round {
-        first: Delivery,
-        more: [Rarely<Delivery>; 3],
+        first: Box<Delivery>,
+        more: [Rarely<Box<Delivery>>; 3],
         fate: Rarely<Fate>,
     },
     Wait(Wait),
     AskKernel {
-        second_link: Rarely<()>,
+        place: Place,
         client: Client,
         iaid: Iaid,
     },
@@ -49,10 +49,11 @@ pub(crate) enum Step {
     Restart {
         setting: Option<Setting>,
     },
-    /// An operator says that an address is in use no more.
-    ClearConflict {
-        second_link: Rarely<()>,
-        address: u8,
+    /// An operator says that something is in use no more: what is in conflict, or what is leased.
+    GiveBack {
+        net: u8,
+        what: Named,
+        leased: bool,
         fate: Rarely<Fate>,
     },
 }
@@ -67,25 +68,55 @@ impl<'a> Arbitrary<'a> for Step {
             }
             9 | 10 => Self::Wait(Wait::arbitrary(octets)?),
             11 | 12 => {
-                let (second_link, client, iaid) = Arbitrary::arbitrary(octets)?;
-                Self::AskKernel { second_link, client, iaid }
+                let (place, client, iaid) = Arbitrary::arbitrary(octets)?;
+                Self::AskKernel { place, client, iaid }
             }
             13 => Self::Expire { fate: Rarely::arbitrary(octets)? },
             14 => Self::Restart { setting: Arbitrary::arbitrary(octets)? },
             _ => {
-                let (second_link, address, fate) = Arbitrary::arbitrary(octets)?;
-                Self::ClearConflict { second_link, address, fate }
+                let (net, what, leased, fate) = Arbitrary::arbitrary(octets)?;
+                Self::GiveBack { net, what, leased, fate }
             }
         })
     }
 }
 
+/// Where a client is: at one of two interfaces, or where there are relay agents only.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place(pub(crate) u8);
+
+impl<'a> Arbitrary<'a> for Place {
+    /// The same one for the most part.
+    fn arbitrary(octets: &mut Unstructured<'a>) -> arbitrary::Result<Self> {
+        octets.choose(&[0, 0, 0, 0, 0, 0, 1, 2]).copied().map(Self)
+    }
+}
+
+/// An address or a prefix.
+#[derive(Arbitrary, Clone, Copy, Debug)]
+pub(crate) enum Named {
+    /// What the engine lists with this number, of all that is leased or in conflict.
+    Listed(u8),
+    Address(u8),
+    Prefix(DelegatedPrefix),
+}
+
 #[derive(Arbitrary, Clone, Debug)]
 pub(crate) struct Delivery {
-    pub(crate) second_link: Rarely<()>,
+    pub(crate) place: Place,
+    pub(crate) mac: Option<Mac>,
     pub(crate) unicast: Rarely<()>,
+    /// The answer does not reach the client.
+    pub(crate) lost: Rarely<()>,
     pub(crate) sent: Sent,
     pub(crate) relays: [Rarely<Relay>; 2],
+}
+
+/// The link-layer address that a frame comes from.
+#[derive(Arbitrary, Clone, Copy, Debug)]
+pub(crate) enum Mac {
+    Known,
+    Other,
 }
 
 /// What keeps a round from going well.

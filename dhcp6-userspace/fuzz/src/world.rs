@@ -1,16 +1,16 @@
 //! The engine among its daemon, its store, the kernel and its clients, with the invariants of the design.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     net::Ipv6Addr,
 };
 
 use dhcp6_common::wire::{Duid, MessageType, OptionCode};
 use dhcp6_userspace::{
-    config::{Config, LinkConfig},
-    engine::{Answer, Arrival, Engine, KernelBinding},
+    config::{ClientKey, Config, LinkConfig},
+    engine::{Answer, Arrival, Engine, KernelBinding, ResourceState, ResourceView},
     lease::{Change, Contents, LeaseState, MemoryStore, Store, StoreError},
-    pool::AddressRange,
+    pool::{AddressRange, IaKind, PoolCounts, Resource},
     time::Time,
 };
 
@@ -18,9 +18,9 @@ use crate::{
     message::{Rarely, SERVER, Sent},
     relay,
     reply::{self, Checked},
-    scenario::{Delivery, Fate, Scenario, Step, Wait},
-    setting::{self, LINKS, Setting},
-    wire::{Ia, decode},
+    scenario::{Delivery, Fate, Mac, Named, Place, Scenario, Step, Wait},
+    setting::{self, MAC, PLACES, Setting},
+    wire::{Ia, Lease, decode},
 };
 
 /// When every scenario begins, in milliseconds since 1970.
@@ -28,8 +28,17 @@ const BEGINNING: u64 = 1_700_000_000_000;
 /// Octets of a UDP payload at most: a longer answer cannot leave.
 const LONGEST_DATAGRAM: usize = 65_527;
 
-/// An IA_NA of a client.
-type Owner = (u32, Duid, u32);
+/// An IA of a client on the link with a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct Owner {
+    link: &'static str,
+    duid: Duid,
+    kind: IaKind,
+    iaid: u32,
+}
+
+/// What a client has, or gives back.
+type Holding = (Resource, Owner);
 
 struct World {
     config: Config,
@@ -39,8 +48,8 @@ struct World {
     now: Time,
     /// The kernel's maps: by link and client.
     kernel: HashMap<(u32, Duid), KernelBinding>,
-    /// Until when each client may use each address, by what it has been told.
-    promises: BTreeMap<(Ipv6Addr, Owner), Time>,
+    /// Until when each client may use what it has, by what it has been told.
+    promises: BTreeMap<Holding, Time>,
     /// Until when nobody may be given an address that a client found in use.
     declined: BTreeMap<Ipv6Addr, Time>,
     last_sent: Vec<u8>,
@@ -48,10 +57,14 @@ struct World {
 
 /// A message of a round, what the engine says to it, and what the client gives up with it.
 struct Exchange {
-    link: u32,
+    /// Index of the client's link; `None` where nobody can know, and nothing is answered.
+    link: Option<u32>,
+    mac: Option<[u8; 6]>,
     question: Vec<u8>,
     answer: Option<Answer>,
-    given_back: Vec<(Ipv6Addr, Owner)>,
+    /// Whether the answer does not reach the client.
+    lost: bool,
+    given_back: Vec<Holding>,
     declined: Vec<Ipv6Addr>,
 }
 
@@ -89,7 +102,7 @@ impl World {
         match step {
             Step::Round { first, more, fate: Rarely(fate) } => {
                 let more = more.iter().filter_map(|Rarely(delivery)| delivery.as_ref());
-                let arrivals = [&first].into_iter().chain(more);
+                let arrivals = [&first].into_iter().chain(more).map(Box::as_ref);
                 let exchanges: Vec<_> = arrivals.map(|delivery| self.handle(delivery)).collect();
                 self.finish_round(&exchanges, fate);
             }
@@ -103,15 +116,13 @@ impl World {
                 self.promises.retain(|_, until| *until > now);
                 self.declined.retain(|_, until| *until > now);
             }
-            Step::AskKernel { second_link, client, iaid } => {
-                self.ask_kernel(index(&second_link), client.duid(), iaid.number());
-            }
-            Step::ClearConflict { second_link, address, fate: Rarely(fate) } => {
-                let address = setting::address(index(&second_link), address);
-                if self.engine.clear_conflict(address) {
-                    self.declined.remove(&address);
-                    self.promises.retain(|(promised, _), _| *promised != address);
+            Step::AskKernel { place, client, iaid } => {
+                if let Some(link) = self.link_at(place) {
+                    self.ask_kernel(link, client.duid(), iaid.number());
                 }
+            }
+            Step::GiveBack { net, what, leased, fate: Rarely(fate) } => {
+                self.give_back(net, what, leased);
                 self.finish_round(&[], fate);
             }
             Step::Restart { setting } => {
@@ -122,11 +133,16 @@ impl World {
 
     /// A message reaches the engine.
     fn handle(&mut self, delivery: &Delivery) -> Exchange {
-        let Delivery { second_link, unicast, sent, relays } = delivery;
-        let link = index(second_link);
+        let Delivery { place, mac, unicast, lost, sent, relays } = delivery;
+        let receiving = self.link_at(*place);
         let mut question = match sent {
             Sent::Message(message) => {
-                message.octets(link, |client, iaid| self.addresses_of(&(link, client.duid(), iaid)))
+                let link =
+                    receiving.or_else(|| self.config.links.len().checked_sub(1).map(|last| last as u32));
+                message.octets(place.0, |client, kind, iaid| {
+                    let owner = |link| Owner { link: self.name(link), duid: client.duid(), kind, iaid };
+                    link.map(|link| self.resources_of(&owner(link))).unwrap_or_default()
+                })
             }
             Sent::Again => self.last_sent.clone(),
             Sent::Octets(octets) => octets.clone(),
@@ -135,29 +151,58 @@ impl World {
             question = relay.wrap(question);
         }
         self.last_sent.clone_from(&question);
-        let bound: Vec<(Ipv6Addr, Owner)> = { self.engine.leases().into_iter() }
-            .filter(|lease| lease.state == LeaseState::Bound)
-            .map(|lease| (lease.address, (self.link_index(lease.link), lease.duid, lease.iaid)))
-            .collect();
-        let arrival = Arrival { link: Some(link), multicast: unicast.0.is_none() };
+        let bound = self.bound();
+        let mac = mac.map(|mac| match mac {
+            Mac::Known => MAC,
+            Mac::Other => [2, 0, 0, 0, 0, 2],
+        });
+        let arrival = Arrival { link: receiving, mac, multicast: unicast.0.is_none() };
         let answer = self.engine.handle(self.now, arrival, &question).ok();
-        let (hops, message) = relay::open(&question);
-        let link = relay::link(&hops, link, &self.config);
+        let opened = relay::open(&question);
+        assert!(opened.is_some() || answer.is_none(), "matrix rows Y-2, Y-7 and Y-16: answered");
+        let link = opened.as_ref().and_then(|(hops, _)| relay::link(hops, receiving, &self.config));
         assert!(link.is_some() || answer.is_none(), "matrix rows Y-9 and Y-10: answered on no link");
-        let link = link.unwrap_or_default();
-        let given_back = given_back(link, message, answer.is_some());
-        for promise in &given_back {
-            // RFC 9915, sections 18.2.7 and 18.2.8: the client stops using the address as it sends the message.
-            self.promises.remove(promise);
+        let message = opened.map_or(&[][..], |(_, message)| message);
+        let accepted = link.filter(|_| answer.is_some());
+        let given_back = accepted.map(|link| given_back(self.name(link), message)).unwrap_or_default();
+        for holding in &given_back {
+            // RFC 9915, sections 18.2.7 and 18.2.8: the client stops using it as it sends the message.
+            self.promises.remove(holding);
         }
         let is_decline = message.first() == Some(&(MessageType::Decline as u8));
         let declined = given_back.iter().filter(|given| is_decline && bound.contains(given));
         Exchange {
             link,
-            declined: declined.map(|(address, _)| *address).collect(),
+            mac,
+            declined: declined.filter_map(|(resource, _)| resource.address()).collect(),
             question,
             answer,
+            lost: lost.0.is_some(),
             given_back,
+        }
+    }
+
+    /// An operator says that nobody uses something.
+    fn give_back(&mut self, net: u8, what: Named, leased: bool) {
+        let resource = match what {
+            Named::Listed(number) => {
+                let state = if leased { ResourceState::Used } else { ResourceState::Conflict };
+                let links = 0..self.config.links.len() as u32;
+                let kinds = links.flat_map(|link| IaKind::ALL.map(|kind| (link, kind)));
+                let listed: Vec<ResourceView> = kinds
+                    .flat_map(|(link, kind)| self.engine.resources(link, kind, Some(state), 100))
+                    .collect();
+                let Some(index) = usize::from(number).checked_rem(listed.len()) else { return };
+                listed[index].resource
+            }
+            Named::Address(index) => setting::address(net % PLACES, index).into(),
+            Named::Prefix(prefix) => prefix.of(net % PLACES).into(),
+        };
+        let known =
+            if leased { self.engine.release_lease(resource) } else { self.engine.clear_conflict(resource) };
+        if known {
+            self.declined.retain(|address, _| Resource::Address(*address) != resource);
+            self.promises.retain(|(promised, _), _| *promised != resource);
         }
     }
 
@@ -167,6 +212,8 @@ impl World {
         for client in &batch.forget {
             self.kernel.remove(client);
         }
+        let cleared = cleared(&batch.changes);
+        self.clear(exchanges, &cleared);
         if fate == Some(Fate::CrashBeforeCommit) {
             return self.restart(self.config.clone());
         }
@@ -185,8 +232,19 @@ impl World {
             {
                 let later = exchanges[index + 1..].iter().flat_map(|later| later.given_back.iter().copied());
                 self.deliver(exchange, answer, &later.collect::<Vec<_>>());
+                // What was declined in this round may be assignable again by its end.
+                self.declined.retain(|address, _| !cleared.contains(&Resource::Address(*address)));
             }
         }
+    }
+
+    /// What was declined comes back before its time only where there are too many of its kind: for each further
+    /// Decline, one of that client and one of the link.
+    fn clear(&mut self, exchanges: &[Exchange], cleared: &HashSet<Resource>) {
+        let before = self.declined.len();
+        self.declined.retain(|address, _| !cleared.contains(&Resource::Address(*address)));
+        let declines: usize = exchanges.iter().map(|exchange| exchange.declined.len()).sum();
+        assert!(before - self.declined.len() <= 2 * declines, "declined addresses came back: {cleared:?}");
     }
 
     fn commit(&mut self, changes: &[Change]) -> bool {
@@ -197,82 +255,75 @@ impl World {
         }
     }
 
-    /// An answer leaves, and the client takes up what it says, but for what it has `given_back` meanwhile.
-    fn deliver(&mut self, exchange: &Exchange, answer: &Answer, given_back: &[(Ipv6Addr, Owner)]) {
-        let Exchange { link, question, .. } = exchange;
+    /// An answer leaves, and the client takes up what it says if it hears it, but for what it has `given_back`
+    /// meanwhile.
+    fn deliver(&mut self, exchange: &Exchange, answer: &Answer, given_back: &[Holding]) {
+        let Exchange { link: Some(link), mac, question, lost, declined, .. } = exchange else { return };
         if answer.message.len() > LONGEST_DATAGRAM {
             return;
         }
-        let Checked { kind, ia_na } = reply::check(question, answer, &self.config.links[*link as usize]);
-        let (_, question) = relay::open(question);
-        for address in &exchange.declined {
+        let Checked { kind, ias } = reply::check(question, answer, &self.config, *link, *mac);
+        let Some((_, question)) = relay::open(question) else { return };
+        for address in declined {
             let until = self.now.after(self.config.links[*link as usize].decline_hold);
             self.declined.insert(*address, until);
         }
-        let Some(duid) = client_of(question) else { return };
+        let Some(duid) = client_of(question).filter(|_| !lost) else { return };
         let beginnings = [MessageType::Solicit, MessageType::Request].map(|kind| kind as u8);
         let starts_over = beginnings.contains(&question[0]);
-        for Ia { iaid, addresses, .. } in ia_na {
-            let owner = (*link, duid, iaid);
+        let link = self.name(*link);
+        for Ia { kind: ia_kind, iaid, leases, .. } in ias {
+            let owner = Owner { link, duid, kind: ia_kind, iaid };
             if kind == MessageType::Advertise {
-                for (address, ..) in addresses {
-                    self.check_free(address, &owner);
+                for lease in leases {
+                    self.check_free(lease.resource, &owner);
                 }
                 continue;
             }
-            if starts_over && !addresses.is_empty() {
+            if starts_over && !leases.is_empty() {
                 self.promises.retain(|(_, other), _| *other != owner);
             }
-            for (address, _, valid) in addresses {
+            for Lease { resource, valid, .. } in leases {
                 if valid == 0 {
-                    self.promises.remove(&(address, owner));
-                } else if !given_back.contains(&(address, owner)) {
-                    self.promise(address, owner, valid);
+                    self.promises.remove(&(resource, owner));
+                } else if !given_back.contains(&(resource, owner)) {
+                    self.promise(resource, owner, valid);
                 }
             }
         }
     }
 
-    /// A client is told that it may use an address for `valid` seconds.
-    fn promise(&mut self, address: Ipv6Addr, owner: Owner, valid: u32) {
+    /// A client is told that it may use something for `valid` seconds.
+    fn promise(&mut self, resource: Resource, owner: Owner, valid: u32) {
         let until = self.now.after_lifetime(valid);
-        self.check_free(address, &owner);
-        self.promises.insert((address, owner), until);
-        let stored = self.stored_until(address, &owner);
+        self.check_free(resource, &owner);
+        self.promises.insert((resource, owner), until);
+        let stored = Stored(self.store.contents()).until(resource, &owner);
         assert!(
             stored >= Some(until),
-            "durable before promised: {address} until {until} to {owner:?}, but the store says {stored:?}"
+            "durable before promised: {resource} until {until} to {owner:?}, but the store says {stored:?}"
         );
     }
 
-    /// One owner: nobody else was promised the address, and nobody has found it in use.
-    fn check_free(&self, address: Ipv6Addr, owner: &Owner) {
-        for ((_, other), until) in self.promises_on(address) {
-            assert_eq!(other, owner, "one owner: {address} is still promised until {until}");
+    /// One owner: nobody else was promised any address of it, and nobody has found one in use.
+    fn check_free(&self, resource: Resource, owner: &Owner) {
+        let range = resource.range();
+        let current = self.promises.iter().filter(|(_, until)| **until > self.now);
+        for ((promised, other), until) in
+            current.filter(|((promised, _), _)| promised.range().overlaps(&range))
+        {
+            assert_eq!(other, owner, "one owner: {promised} is still promised until {until}, for {resource}");
         }
-        let until = self.declined.get(&address);
-        assert_eq!(until, None, "matrix row X-1: {address} was declined, and is given to {owner:?}");
+        for (address, until) in &self.declined {
+            assert!(
+                !range.contains(*address) || *until <= self.now,
+                "matrix row X-1: {address} was declined until {until}, and is given to {owner:?}"
+            );
+        }
     }
 
-    fn promises_on(&self, address: Ipv6Addr) -> impl Iterator<Item = (&(Ipv6Addr, Owner), &Time)> {
-        self.promises.iter().filter(move |((promised, _), until)| *promised == address && **until > self.now)
-    }
-
-    fn addresses_of(&self, owner: &Owner) -> Vec<Ipv6Addr> {
-        self.promises.keys().filter(|(_, other)| other == owner).map(|(address, _)| *address).collect()
-    }
-
-    /// Until when the store keeps an address for a client, or at least from everybody else.
-    fn stored_until(&self, address: Ipv6Addr, (link, duid, iaid): &Owner) -> Option<Time> {
-        let name = &self.config.links[*link as usize].name;
-        let Contents { leases, conflicts } = self.store.contents();
-        let bound = leases.iter().find(|lease| {
-            lease.state == LeaseState::Bound
-                && (lease.address, &lease.link, &lease.duid, lease.iaid) == (address, name, duid, *iaid)
-        });
-        let withheld =
-            conflicts.iter().find(|conflict| (conflict.address, &conflict.duid) == (address, duid));
-        bound.map(|lease| lease.expires_at).or(withheld.map(|conflict| conflict.until))
+    fn resources_of(&self, owner: &Owner) -> Vec<Resource> {
+        { self.promises.keys() }.filter(|(_, other)| other == owner).map(|(resource, _)| *resource).collect()
     }
 
     /// The kernel answers a Solicit with Rapid Commit, as far as it knows the client.
@@ -282,7 +333,8 @@ impl World {
         if entry.iaid != iaid || self.now > entry.serve_until || !rapid_commit {
             return;
         }
-        let (address, owner) = (entry.address, (link, duid, iaid));
+        let address = entry.address.into();
+        let owner = Owner { link: self.name(link), duid, kind: IaKind::Na, iaid };
         self.promises.retain(|(_, other), _| *other != owner);
         self.promise(address, owner, valid);
     }
@@ -317,26 +369,105 @@ impl World {
 
     /// What holds after every step, whoever asks next.
     fn check(&self) {
-        for entry in self.kernel.values().filter(|entry| entry.serve_until >= self.now) {
-            let KernelBinding { link, duid, iaid, address, serve_until } = *entry;
-            let owner = (link, duid, iaid);
-            let reach = serve_until.after_lifetime(self.lifetimes(link).valid);
-            let stored = self.stored_until(address, &owner);
-            assert!(stored >= Some(reach), "the kernel reaches beyond the store: {entry:?}, {stored:?}");
-            self.check_free(address, &owner);
+        let stored = Stored(self.store.contents());
+        for ((resource, owner), until) in self.promises.iter().filter(|(_, until)| **until > self.now) {
+            let stored = stored.until(*resource, owner);
+            assert!(stored >= Some(*until), "{resource} until {until} for {owner:?}, and stored {stored:?}");
         }
-        for (index, link) in (0..LINKS).zip(self.engine.links()) {
-            let counts = link.counts;
-            let sum = counts.idle + u128::from(counts.used + counts.conflict) + counts.excluded;
-            let size = addresses_of_link(&self.config.links[index as usize]);
-            assert_eq!(sum, size, "every address of a link is in one list: {counts:?}");
-            let listed = self.engine.addresses(index, None, 3);
-            assert!(listed.len() <= 3 && listed.is_sorted_by_key(|view| view.address));
+        let bound: HashSet<Holding> = self.bound().into_iter().collect();
+        for entry in self.kernel.values() {
+            let KernelBinding { link, duid, iaid, address, serve_until } = *entry;
+            let owner = Owner { link: self.name(link), duid, kind: IaKind::Na, iaid };
+            assert!(bound.contains(&(address.into(), owner)), "kernel forgets first: {entry:?}");
+            let config = &self.config.links[link as usize];
+            reply::check_assignable(config, &[ClientKey::Duid(duid)], iaid, address.into());
+            if serve_until < self.now {
+                continue;
+            }
+            let reach = serve_until.after_lifetime(self.lifetimes(link).valid);
+            let stored = stored.until(address.into(), &owner);
+            assert!(stored >= Some(reach), "the kernel reaches beyond the store: {entry:?}, {stored:?}");
+            self.check_free(address.into(), &owner);
+        }
+        assert_eq!(self.engine.links().count(), self.config.links.len());
+        for (index, view) in (0..).zip(self.engine.links()) {
+            for (kind, counts) in [(IaKind::Na, view.addresses), (IaKind::Pd, view.prefixes)] {
+                self.check_lists(index, kind, counts);
+            }
         }
     }
 
-    fn link_index(&self, name: &str) -> u32 {
-        (0..).zip(&self.config.links).find(|(_, link)| link.name == name).expect("a configured link").0
+    /// What the engine says is leased to whom.
+    fn bound(&self) -> Vec<Holding> {
+        { self.engine.leases().into_iter() }
+            .filter(|lease| lease.state == LeaseState::Bound)
+            .map(|lease| {
+                let (duid, kind, iaid) = (lease.duid, lease.resource.kind(), lease.iaid);
+                (lease.resource, Owner { link: setting::name(lease.link), duid, kind, iaid })
+            })
+            .collect()
+    }
+
+    /// Everything of a link is in one of the four lists, which are as long as they are said to be.
+    fn check_lists(&self, index: u32, kind: IaKind, counts: PoolCounts) {
+        let link = &self.config.links[index as usize];
+        let list = |state| self.engine.resources(index, kind, Some(state), usize::MAX);
+        let [idle, used, conflict] =
+            [ResourceState::Idle, ResourceState::Used, ResourceState::Conflict].map(list);
+        for listed in [&used, &conflict] {
+            assert!(listed.is_sorted_by(|one, next| one.resource < next.resource), "{listed:?}");
+        }
+        let sum = counts.idle + u128::from(counts.used + counts.conflict) + counts.excluded;
+        let held: HashSet<Resource> = used.iter().chain(&conflict).map(|view| view.resource).collect();
+        assert_eq!(
+            held.len(),
+            used.len() + conflict.len(),
+            "leased, and in conflict: {used:?}, {conflict:?}"
+        );
+        assert_eq!(sum, size_of_link(link, kind, &held), "every one is in one list: {kind:?}, {counts:?}");
+        assert_eq!(counts.idle, idle.len() as u128, "{kind:?}, {counts:?}");
+        // What an earlier configuration has left is in the lists too.
+        let within = |listed: &[ResourceView]| {
+            listed.iter().filter(|view| belongs_to(link, view.resource)).count() as u64
+        };
+        assert_eq!(
+            (counts.used, counts.conflict),
+            (within(&used), within(&conflict)),
+            "{kind:?}, {counts:?}"
+        );
+        let limited = self.engine.resources(index, kind, None, 3);
+        assert!(limited.len() <= 3 && limited.is_sorted_by_key(|view| view.resource));
+    }
+
+    /// The index of the link at a place.
+    fn link_at(&self, place: Place) -> Option<u32> {
+        let interface = setting::interface(place.0)?;
+        let of = |link: &LinkConfig| link.interface.as_ref() == Some(&interface);
+        self.config.links.iter().position(of).map(|index| index as u32)
+    }
+
+    fn name(&self, link: u32) -> &'static str {
+        setting::name(&self.config.links[link as usize].name)
+    }
+}
+
+/// What the store holds.
+struct Stored(Contents);
+
+impl Stored {
+    /// Until when something is kept for a client, or at least from everybody else.
+    fn until(&self, resource: Resource, owner: &Owner) -> Option<Time> {
+        let Owner { link, duid, kind: _, iaid } = owner;
+        let Contents { leases, conflicts } = &self.0;
+        let bound = leases.iter().find(|lease| {
+            lease.state == LeaseState::Bound
+                && (lease.resource, lease.link.as_str(), &lease.duid, lease.iaid)
+                    == (resource, *link, duid, *iaid)
+        });
+        let withheld = conflicts.iter().find(|conflict| {
+            (conflict.resource, conflict.link.as_str(), &conflict.duid) == (resource, *link, duid)
+        });
+        bound.map(|lease| lease.expires_at).max(withheld.map(|conflict| conflict.until))
     }
 }
 
@@ -345,38 +476,89 @@ struct LinkLifetimes {
     valid: u32,
 }
 
-fn index(second_link: &Rarely<()>) -> u32 {
-    u32::from(second_link.0.is_some())
-}
-
 fn server() -> Duid {
     Duid::new(&SERVER).expect("1 to 130 octets")
 }
 
-/// How many addresses a link's pools have, and how many are reserved outside of them.
-fn addresses_of_link(link: &LinkConfig) -> u128 {
-    let size = |range: AddressRange| u128::from(range.last()) - u128::from(range.first()) + 1;
-    let outside = link
-        .reservations
-        .iter()
-        .filter(|reservation| link.pools.iter().all(|pool| !pool.range.contains(reservation.address)));
-    link.pools.iter().map(|pool| size(pool.range)).sum::<u128>() + outside.count() as u128
+/// What is in conflict no more.
+fn cleared(changes: &[Change]) -> HashSet<Resource> {
+    let mut cleared = HashSet::new();
+    for change in changes {
+        match change {
+            Change::RemoveConflict(resource) => _ = cleared.insert(*resource),
+            Change::PutConflict(conflict) => _ = cleared.remove(&conflict.resource),
+            Change::PutLease(_) | Change::RemoveLease(_) => {}
+        }
+    }
+    cleared
+}
+
+/// The ranges of a link's pools of one kind, each with the length of what it assigns and what is excluded.
+fn pools(link: &LinkConfig, kind: IaKind) -> Vec<(AddressRange, u8, &[AddressRange])> {
+    match kind {
+        IaKind::Na => link.pools.iter().map(|pool| (pool.range, 128, pool.exclude.as_slice())).collect(),
+        IaKind::Pd => {
+            let pools = link.prefix_pools.iter();
+            pools.map(|pool| (pool.prefix.range(), pool.delegated_length, pool.exclude.as_slice())).collect()
+        }
+    }
+}
+
+/// What a link reserves, of one kind.
+fn reserved(link: &LinkConfig, kind: IaKind) -> impl Iterator<Item = Resource> {
+    link.reservations.iter().filter_map(move |reservation| match kind {
+        IaKind::Na => reservation.address.map(Resource::from),
+        IaKind::Pd => reservation.prefix.map(Resource::from),
+    })
+}
+
+/// How many addresses or prefixes a link's pools have, and how many are reserved that no pool counts: outside of
+/// all, or, while they are `held`, prefixes of another length.
+fn size_of_link(link: &LinkConfig, kind: IaKind, held: &HashSet<Resource>) -> u128 {
+    let pools = pools(link, kind);
+    let size = |(range, length, _): &(AddressRange, u8, _)| {
+        let number = |address: Ipv6Addr| u128::from(address) >> (128 - length);
+        number(range.last()) - number(range.first()) + 1
+    };
+    let is_uncounted = |resource: &Resource| {
+        let pool = pools.iter().find(|(range, ..)| range.covers(&resource.range()));
+        pool.is_none_or(|(_, length, _)| *length != resource.length() && held.contains(resource))
+    };
+    pools.iter().map(size).sum::<u128>() + reserved(link, kind).filter(is_uncounted).count() as u128
+}
+
+/// Whether a link can assign a resource, to whomever.
+fn belongs_to(link: &LinkConfig, resource: Resource) -> bool {
+    let kind = resource.kind();
+    let range = resource.range();
+    let apart = |other: &AddressRange| !other.overlaps(&range);
+    reserved(link, kind).any(|reserved| reserved == resource)
+        || pools(link, kind).iter().any(|(pool, length, exclude)| {
+            pool.covers(&range)
+                && *length == resource.length()
+                && exclude.iter().all(apart)
+                && reserved(link, kind).all(|reserved| apart(&reserved.range()))
+        })
 }
 
 fn client_of(message: &[u8]) -> Option<Duid> {
     Duid::new(decode(message)?.value(OptionCode::CLIENT_ID)?).ok()
 }
 
-/// The addresses that a Release or Decline names, where the server accepts it.
-fn given_back(link: u32, message: &[u8], accepted: bool) -> Vec<(Ipv6Addr, Owner)> {
-    let kinds = [MessageType::Release, MessageType::Decline].map(|kind| kind as u8);
-    let Some(decoded) = decode(message).filter(|decoded| accepted && kinds.contains(&decoded.kind)) else {
-        return Vec::new();
+/// What a Release or Decline that the server accepts names.
+fn given_back(link: &'static str, message: &[u8]) -> Vec<Holding> {
+    let Some(decoded) = decode(message) else { return Vec::new() };
+    let kinds = match decoded.kind {
+        kind if kind == MessageType::Release as u8 => &IaKind::ALL[..],
+        // Prefixes cannot be declined.
+        kind if kind == MessageType::Decline as u8 => &[IaKind::Na],
+        _ => return Vec::new(),
     };
     let Some(duid) = client_of(message) else { return Vec::new() };
-    let mut given_back = Vec::new();
-    for ia in decoded.distinct_ias(OptionCode::IA_NA) {
-        given_back.extend(ia.addresses.iter().map(|(address, ..)| (*address, (link, duid, ia.iaid))));
-    }
-    given_back
+    let ias = decoded.distinct_ias().into_iter().filter(|ia| kinds.contains(&ia.kind));
+    let holdings = ias.flat_map(|ia| {
+        let owner = Owner { link, duid, kind: ia.kind, iaid: ia.iaid };
+        ia.leases.into_iter().map(move |lease| (lease.resource, owner))
+    });
+    holdings.collect()
 }
