@@ -23,18 +23,21 @@ pub(crate) enum Target {
     Walker,
     /// Any text, as a configuration
     Config,
+    /// Any octets, as a datagram of relay agents
+    Relay,
     /// Messages, time, failing commits and restarts, to the engine
     Engine,
 }
 
 impl Target {
     /// Every target, the quickest to come to an end of its discoveries first.
-    pub(crate) const ALL: [Self; 3] = [Self::Walker, Self::Config, Self::Engine];
+    pub(crate) const ALL: [Self; 4] = [Self::Walker, Self::Config, Self::Relay, Self::Engine];
 
     fn name(self) -> &'static str {
         match self {
             Self::Walker => "walker",
             Self::Config => "config",
+            Self::Relay => "relay",
             Self::Engine => "engine",
         }
     }
