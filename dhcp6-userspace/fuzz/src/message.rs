@@ -239,7 +239,7 @@ impl Ia {
 impl Many {
     fn put(self, net: u8, octets: &mut Vec<u8>) {
         let kind = if self.pd { IaKind::Pd } else { IaKind::Na };
-        let count = 990_u32.saturating_add_signed(self.difference.into());
+        let count = 890_u32.saturating_add_signed(self.difference.into());
         if self.in_one {
             let mut value = header(2);
             for bits in 0..count {
@@ -253,7 +253,7 @@ impl Many {
             put(octets, code_of(kind).0, &value);
         } else {
             for iaid in 0..count {
-                put(octets, code_of(kind).0, &header(1000 + iaid));
+                put(octets, code_of(kind).0, &header(900 + iaid));
             }
         }
     }

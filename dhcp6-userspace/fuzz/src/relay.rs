@@ -249,10 +249,16 @@ pub(crate) fn client_keys(hops: &[Hop<'_>]) -> Vec<ClientKey> {
 /// What the relay agents supply for the client and the server passes on (RFC 6422), each code as the nearest to the
 /// client has it first.
 pub(crate) fn supplied<'a>(hops: &[Hop<'a>], config: &Config) -> Vec<RawOption<'a>> {
+    // More octets than this are not taken.
+    let mut room = 2048_usize;
     let mut options: Vec<RawOption<'a>> = Vec::new();
     for hop in hops.iter().rev() {
         let Some(value) = hop.values(OptionCode::RELAY_SUPPLIED_OPTIONS).first().copied() else { continue };
         for option in OptionWalker::new(value).map_while(Result::ok) {
+            match room.checked_sub(option.value.len()) {
+                Some(left) => room = left,
+                None => return options,
+            }
             let passed_on = config.server.relay_supplied_options.contains(&option.code);
             if passed_on && options.iter().all(|other| other.code != option.code) {
                 options.push(option);

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// IAs, and addresses and prefixes in them, of a message that is answered at most.
-const MOST_IAS_AND_RESOURCES: usize = 1000;
+const MOST_IAS_AND_RESOURCES: usize = 900;
 
 /// A checked answer, out of its envelopes.
 pub(crate) struct Checked {
