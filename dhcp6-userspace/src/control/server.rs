@@ -4,6 +4,7 @@ use std::{
     fs, io,
     os::unix::{fs::PermissionsExt as _, net::UnixStream as StdUnixStream},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use tokio::{
@@ -54,9 +55,12 @@ impl ControlServer {
         fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
         let (sender, questions) = mpsc::channel(16);
         let task = tokio::spawn(async move {
-            // Accepting fails when descriptors run out, and works again when some are closed.
-            while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(converse(stream, sender.clone()));
+            loop {
+                match listener.accept().await {
+                    Ok((stream, _)) => drop(tokio::spawn(converse(stream, sender.clone()))),
+                    // Descriptors have run out, for one; it works again when some are closed.
+                    Err(_) => tokio::time::sleep(Duration::from_secs(1)).await,
+                }
             }
         });
         Ok(Self { path: path.to_owned(), task, questions })

@@ -11,9 +11,7 @@ use crate::{
     config::{Config, XdpModeSetting},
     control::FastPathRow,
     engine::{Engine, Grant, KernelBinding},
-    fastpath::{
-        AttachedMode, Attachment, BindingEntry, FastPath, MapError, Predecessor, Sweep, clean_up, render,
-    },
+    fastpath::{AttachedMode, Attachment, BindingEntry, FastPath, MapError, Predecessor, Sweep, render},
     metrics::InterfaceCounters,
     net::{Interface, hold_group},
     time::Time,
@@ -48,10 +46,10 @@ impl Kernel {
     ) -> Result<Option<Self>> {
         let pin_dir = &config.fast_path.pin_dir;
         if !config.fast_path.enabled || interfaces.is_empty() {
-            // Without privileges there was none.
-            if pin_dir.exists() {
-                clean_up(pin_dir)
-                    .context("cannot take the fast path away that an earlier daemon has left")?;
+            // Without privileges none can be seen.
+            let detached = Predecessor::find(pin_dir).and_then(|mut before| before.detach());
+            if let Err(failure) = detached {
+                warn!("{failure}: if an earlier daemon has left a fast path there, it goes on");
             }
             return Ok(None);
         }
@@ -116,7 +114,7 @@ impl Kernel {
         let (taken, fresh): (Vec<_>, Vec<_>) =
             interfaces.iter().partition(|(_, interface)| predecessor.is_on(interface, setting));
         for (slot, interface) in fresh {
-            // In the mode that is not preferred, or not any more, it is in the way.
+            // In a mode that is not allowed any more, it is in the way.
             predecessor.detach_from(interface)?;
             announce(self.fast_path.attach(*slot, interface, setting)?, setting);
         }
@@ -124,15 +122,20 @@ impl Kernel {
         self.fast_path.publish()?;
         for (slot, interface) in taken {
             let name = &interface.name;
-            let attached = self.fast_path.take_over(*slot, interface, predecessor);
-            match attached {
+            match self.fast_path.take_over(*slot, interface, predecessor) {
                 Ok(_) => info!("the fast path goes on answering on {name}"),
-                Err(failure) => error!("{failure}: no fast path on {name} before a restart"),
+                Err(failure) => {
+                    warn!("{failure}");
+                    match self.fast_path.attach(*slot, interface, setting) {
+                        Ok(attachment) => announce(attachment, setting),
+                        Err(failure) => error!("{failure}: no fast path on {name} before a restart"),
+                    }
+                }
             }
         }
         if let Err(failure) = predecessor.detach() {
-            error!("{failure}: stopping, so that nothing is answered wrongly");
-            std::process::abort();
+            error!("{failure}: the program that is there must not answer any more");
+            predecessor.silence()?;
         }
         if let Err(failure) = self.fast_path.keep() {
             error!("{failure}: the fast path ends with this process");

@@ -61,6 +61,17 @@ impl Listener {
         let elsewhere = relayed.then_some((None, None));
         let plan = |(link, interface): (Option<u32>, Option<&Interface>)| {
             let kept = before.iter().position(|listener| listener.socket.interface() == interface);
+            // One whose address or MAC address has changed is opened anew, beside what is there.
+            let index = |interface: Option<&Interface>| interface.map(|interface| interface.index);
+            let outdated = before.iter().filter(|listener| {
+                let old = listener.socket.interface();
+                old != interface && old.is_some() && index(old) == index(interface)
+            });
+            let mut is_shared = relayed;
+            for listener in outdated {
+                listener.socket.share()?;
+                is_shared = true;
+            }
             let needs_macs = link.is_some_and(|link| has_macs(&config.links[link as usize]));
             let has_observer = kept.is_some_and(|index| before[index].observer.is_some());
             // Before the socket: what that receives has been observed then.
@@ -71,7 +82,7 @@ impl Listener {
             let socket = match (kept, interface) {
                 (Some(index), _) => PlannedSocket::Kept(index),
                 (None, Some(interface)) => {
-                    PlannedSocket::Opened(ServerSocket::open(interface.clone(), port, relayed)?)
+                    PlannedSocket::Opened(ServerSocket::open(interface.clone(), port, is_shared)?)
                 }
                 (None, None) => PlannedSocket::Opened(ServerSocket::open_for_relays(port)?),
             };

@@ -105,6 +105,7 @@ impl Daemon {
                     .with_context(|| format!("cannot serve metrics on {address} ([metrics] listen)"))
             })
             .transpose()?;
+        forget_other_pins(state_dir, &config.fast_path.pin_dir)?;
         let kernel = Kernel::start(&config, &engine, clock, &interfaces).context("no fast path")?;
         let store_status = StoreStatus {
             kind: kind.to_owned(),
@@ -324,6 +325,19 @@ async fn readable(sockets: &[Listener]) -> io::Result<()> {
         Poll::Pending
     })
     .await
+}
+
+/// Takes the programs away that a daemon with the same state has left under another `pin_dir`, and notes this one.
+fn forget_other_pins(state_dir: &std::path::Path, pin_dir: &std::path::Path) -> Result<()> {
+    let note = state_dir.join("pin_dir");
+    if let Ok(before) = std::fs::read_to_string(&note)
+        && std::path::Path::new(&before) != pin_dir
+    {
+        clean_up(before.as_ref())
+            .with_context(|| format!("cannot take the fast path of [fast_path] pin_dir = {before:?} away"))?;
+    }
+    let path = pin_dir.to_str().context("[fast_path] pin_dir is not UTF-8")?;
+    std::fs::write(&note, path).with_context(|| format!("cannot write {}", note.display()))
 }
 
 /// Takes what an earlier daemon with this configuration has left in the kernel away: XDP programs, pinned maps, the

@@ -85,7 +85,12 @@ impl Daemon {
     }
 
     fn slow_path(&self) -> SlowPathCounters {
-        self.stats.counters(self.sockets.iter().map(|listener| u64::from(listener.socket.dropped())).sum())
+        self.stats.counters(self.socket_drops())
+    }
+
+    /// Datagrams that the sockets that are open now have lost.
+    pub(super) fn socket_drops(&self) -> u64 {
+        self.sockets.iter().map(|listener| u64::from(listener.socket.dropped())).sum()
     }
 
     fn status(&self) -> Status {

@@ -50,9 +50,15 @@ impl Daemon {
         let engine = Engine::new(&config, *self.engine.server_duid(), contents, now, rand::random());
         let kernel = Kernel::start(&config, &engine, self.clock, &interfaces).context("no fast path")?;
         // From here on nothing fails. The kernel's promises of before are in the store as well.
+        let refused = self.kernel.as_ref().map_or(0, |before| before.refused);
         self.kernel = kernel;
+        if let Some(kernel) = &mut self.kernel {
+            kernel.refused += refused;
+        }
         self.engine = engine;
+        let drops = self.socket_drops();
         self.sockets = Listener::carry_out(listeners, mem::take(&mut self.sockets));
+        self.stats.earlier_socket_drops += drops - self.socket_drops();
         self.config = config;
         self.sockets.iter().for_each(Listener::announce);
         say_what_waits(&self.engine);
@@ -62,6 +68,7 @@ impl Daemon {
     /// Refuses what only a restart can change.
     fn check_what_stays(&self, config: &Config) -> Result<()> {
         let (new, old) = (config, &self.config);
+        let both_on = new.fast_path.enabled && old.fast_path.enabled;
         let fixed = [
             ("[server] state_dir", new.server.state_dir == old.server.state_dir),
             ("[server] duid", new.server.duid == old.server.duid),
@@ -69,6 +76,9 @@ impl Daemon {
             ("[store] kind", new.store == old.store),
             ("[control] socket", new.control_socket == old.control_socket),
             ("[metrics] listen", new.metrics == old.metrics),
+            ("[fast_path] pin_dir", new.fast_path.pin_dir == old.fast_path.pin_dir),
+            // The program leaves an interface only with what this process holds of it.
+            ("[fast_path] mode", !both_on || new.fast_path.mode == old.fast_path.mode),
         ];
         let changed: Vec<_> = fixed.iter().filter(|(_, same)| !same).map(|(key, _)| *key).collect();
         if !changed.is_empty() {

@@ -13,6 +13,8 @@ pub(super) struct Stats {
     sent: [u64; TYPES + 1],
     dropped: [u64; DropReason::ALL.len()],
     pub(super) receive_errors: u64,
+    /// What sockets had lost that were closed since.
+    pub(super) earlier_socket_drops: u64,
 }
 
 impl Stats {
@@ -41,7 +43,7 @@ impl Stats {
                 .iter()
                 .map(|reason| (reason.name().to_owned(), self.dropped[*reason as usize]))
                 .collect(),
-            socket_drops,
+            socket_drops: self.earlier_socket_drops + socket_drops,
             receive_errors: self.receive_errors,
         }
     }

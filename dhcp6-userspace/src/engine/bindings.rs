@@ -65,7 +65,7 @@ impl Engine {
             return Some(resource);
         }
         // Not what one message has just offered to another IA of the client, and not what is reserved.
-        let resource = offers.take_oldest(client.link, |other, resource| {
+        let resource = offers.take_oldest_of(client.link, |other, resource| {
             other.kind == client.kind
                 && (purpose == Purpose::Lease || other.duid != client.duid)
                 && link.may_have(reserved, resource)
@@ -96,9 +96,9 @@ impl Engine {
         }
         let client = self.end_offers(client, resource);
         if self.offers.is_full()
-            && let Some(oldest) = self.offers.take_oldest(client.link, |_, _| true)
+            && let Some((other, oldest)) = self.offers.take_oldest()
         {
-            self.free(client.link, oldest, Hold::Offer);
+            self.free(other.link, oldest, Hold::Offer);
         }
         self.hold(client.link, resource, Hold::Offer);
         self.offers.insert(now, client, resource);
@@ -299,9 +299,14 @@ impl Engine {
         self.obstacles.expire(now);
     }
 
-    /// Makes what is in conflict assignable at once; `false` where it is in no conflict. Whether somebody still
-    /// uses it is for the operator to know.
+    /// Makes assignable at once what is in conflict, or leased on a link that is not configured any more; `false` where
+    /// it is neither. Whether somebody still uses it is for the operator to know.
     pub fn clear_conflict(&mut self, resource: Resource) -> bool {
+        if self.obstacles.remove_outlived(resource) {
+            // Either row may be the one.
+            self.batch.changes.extend([Change::RemoveLease(resource), Change::RemoveConflict(resource)]);
+            return true;
+        }
         let Some(link) = self.conflicts.remove(resource) else { return false };
         self.free(link, resource, Hold::Conflict);
         self.batch.changes.push(Change::RemoveConflict(resource));
@@ -366,7 +371,9 @@ impl Engine {
             Some(_) => link.may_have(None, resource),
             None => link.may_have(None, resource) && !link.knows_macs,
         };
-        if !is_sure || link.has_own_options(&host, client.iaid, resource) {
+        // Nor for the options: they may come from a reservation for any IAID.
+        let is_plain = !link.knows_macs || link.reservation(&host, None).is_some();
+        if !is_sure || !is_plain || link.has_own_options(&host, client.iaid, resource) {
             return None;
         }
         Some(KernelBinding {

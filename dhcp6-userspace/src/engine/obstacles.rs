@@ -5,57 +5,74 @@
 //! nothing that shares an address with it is given to anybody.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeSet, HashMap},
     net::Ipv6Addr,
 };
 
 use crate::{
-    pool::{AddressRange, Resource},
+    pool::{AddressRange, IntervalSet, Resource},
     time::Time,
 };
 
 /// Resources that no pool and no reservation holds. They share no address with each other.
 #[derive(Debug, Default)]
 pub(super) struct Obstacles {
-    /// With its last address.
-    by_resource: BTreeMap<Resource, Ipv6Addr>,
-    /// Of those whose link is not configured.
-    ends: BTreeSet<(Time, Resource)>,
+    /// When each ends, of those whose link is not configured.
+    ends: HashMap<Resource, Option<Time>>,
+    by_end: BTreeSet<(Time, Resource)>,
+    /// All their addresses: many leases side by side are one step for who looks for a free address.
+    addresses: IntervalSet,
 }
 
 impl Obstacles {
     /// Puts a resource in the way until it is removed.
     pub(super) fn insert(&mut self, resource: Resource) {
-        self.by_resource.insert(resource, resource.range().last());
+        self.put(resource, None);
     }
 
     /// Puts a resource in the way until its time has come.
     pub(super) fn insert_until(&mut self, resource: Resource, until: Time) {
-        self.insert(resource);
-        self.ends.insert((until, resource));
+        self.put(resource, Some(until));
     }
 
-    pub(super) fn remove(&mut self, resource: Resource) {
-        self.by_resource.remove(&resource);
+    fn put(&mut self, resource: Resource, until: Option<Time>) {
+        let until = match (self.ends.get(&resource), until) {
+            (Some(Some(before)), Some(until)) => Some(until.max(*before)),
+            _ => until,
+        };
+        self.remove(resource);
+        self.ends.insert(resource, until);
+        self.by_end.extend(until.map(|until| (until, resource)));
+        let range = resource.range();
+        self.addresses.insert_range(range.first().into(), range.last().into());
+    }
+
+    /// Ends an obstacle; `false` where it is none.
+    pub(super) fn remove(&mut self, resource: Resource) -> bool {
+        let Some(until) = self.ends.remove(&resource) else { return false };
+        if let Some(until) = until {
+            self.by_end.remove(&(until, resource));
+        }
+        let range = resource.range();
+        self.addresses.remove_range(range.first().into(), range.last().into());
+        true
+    }
+
+    /// Ends one whose link is not configured; `false` where there is none.
+    pub(super) fn remove_outlived(&mut self, resource: Resource) -> bool {
+        self.ends.get(&resource).is_some_and(Option::is_some) && self.remove(resource)
     }
 
     /// Removes those whose time has come.
     pub(super) fn expire(&mut self, now: Time) {
-        while let Some((until, resource)) = self.ends.pop_first() {
-            if until > now {
-                self.ends.insert((until, resource));
-                break;
-            }
+        while let Some((_, resource)) = self.by_end.first().copied().filter(|(until, _)| *until <= now) {
             self.remove(resource);
         }
     }
 
-    /// The last address of something that shares an address with `range`; `None` where nothing does.
+    /// The last address of what shares an address with `range`, or follows it without a gap; `None` where nothing
+    /// does.
     pub(super) fn in_the_way(&self, range: AddressRange) -> Option<Ipv6Addr> {
-        // Of resources that share no address, only the last that begins within or before the range can reach into
-        // its end. What begins there comes before the longest prefix, which one address is.
-        let behind = Resource::from(range.last());
-        let (_, last) = self.by_resource.range(..=behind).next_back()?;
-        (*last >= range.first()).then_some(*last)
+        self.addresses.overlapping(range.first().into(), range.last().into()).map(Ipv6Addr::from)
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Walked without recursion and without dhcproto, which takes every Relay Message option for a relay's message.
 
-use std::net::Ipv6Addr;
+use std::{collections::HashMap, net::Ipv6Addr};
 
 use dhcp6_common::wire::{MessageType, OptionCode, OptionWalker};
 
@@ -179,15 +179,18 @@ impl<'a> Hop<'a> {
                 _ => {}
             }
         }
-        for code in wanted.unwrap_or_default().chunks_exact(2) {
-            let code = OptionCode(u16::from_be_bytes([code[0], code[1]]));
-            let own = [OptionCode::RELAY_MESSAGE, OptionCode::INTERFACE_ID, OptionCode::RELAY_SOURCE_PORT];
-            if !own.contains(&code) && hop.echoed.iter().all(|(other, _)| *other != code) {
-                let same =
-                    OptionWalker::new(options).filter_map(Result::ok).filter(|option| option.code == code);
-                hop.echoed.extend(same.map(|option| (option.code, option.value)));
-            }
+        // The place of each code in the list: that is their order in the answer.
+        let mut places = HashMap::new();
+        for (place, code) in wanted.unwrap_or_default().chunks_exact(2).enumerate() {
+            places.entry(OptionCode(u16::from_be_bytes([code[0], code[1]]))).or_insert(place);
         }
+        for own in [OptionCode::RELAY_MESSAGE, OptionCode::INTERFACE_ID, OptionCode::RELAY_SOURCE_PORT] {
+            places.remove(&own);
+        }
+        let echoed = OptionWalker::new(options).filter_map(Result::ok);
+        let echoed = echoed.filter(|option| places.contains_key(&option.code));
+        hop.echoed.extend(echoed.map(|option| (option.code, option.value)));
+        hop.echoed.sort_by_key(|(code, _)| places[code]);
         Ok((hop, relayed.ok_or(DropReason::NoRelayMessage)?))
     }
 }

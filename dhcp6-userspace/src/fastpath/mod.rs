@@ -3,6 +3,7 @@
 //! This is the only module that knows aya and the layout of the BPF maps.
 
 mod maps;
+mod pin;
 mod program;
 mod render;
 mod sweep;

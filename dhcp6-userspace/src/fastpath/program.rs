@@ -1,6 +1,7 @@
 //! Loading and attaching the XDP program.
 
 use std::{
+    ffi::OsStr,
     fs, io,
     path::{Path, PathBuf},
     time::Duration,
@@ -24,10 +25,13 @@ use dhcp6_common::{
     },
 };
 
-use super::maps::{Bindings, Counters, MapError, PinnedMaps, ReplyBlocks, map_directory};
+use super::{
+    maps::{Bindings, Counters, MapError, PinnedMaps, ReplyBlocks, map_directory},
+    pin::is_defunct,
+};
 use crate::{
     config::{FastPathConfig, XdpModeSetting},
-    net::Interface,
+    net::{Interface, netns_cookie},
 };
 
 /// The directory of maps that are being filled.
@@ -169,7 +173,7 @@ pub struct Predecessor {
     links: Vec<PinnedProgram>,
 }
 
-/// A program on an interface, found by the pin of its link.
+/// A program on an interface of this network namespace, found by the pin of its link.
 #[derive(Clone, Debug)]
 struct PinnedProgram {
     ifindex: u32,
@@ -245,7 +249,10 @@ impl FastPath {
         prepare(&published)
             .and_then(|()| fs::remove_dir(&published))
             .and_then(|()| fs::rename(&self.unpublished, &published))
-            .map_err(|source| FastPathError::PinDirectory { path: published, source })
+            .map_err(|source| FastPathError::PinDirectory { path: published.clone(), source })?;
+        // Nobody reads maps of other layouts any more.
+        let name = published.file_name();
+        remove_pinned(&self.pin_dir, |other| is_map_directory(other) && name != Some(OsStr::new(other)))
     }
 
     /// Attaches the instance of a slot to its interface, which has no program of this server yet.
@@ -289,8 +296,7 @@ impl FastPath {
     ///
     /// # Errors
     ///
-    /// [`FastPathError::Program`], for one where the interface has gone and come again since; neither is attached
-    /// then.
+    /// [`FastPathError::Program`]; neither is attached then, and the instance may be attached anew.
     pub fn take_over(
         &mut self,
         slot: u32,
@@ -306,11 +312,15 @@ impl FastPath {
             let link = instance.xdp().attach_to_link(link)?;
             instance.take_link(link)
         };
-        let link = replace().map_err(|source| {
-            // Nothing of the link is left in this process.
-            fs::remove_file(&pin).ok();
-            FastPathError::Program { what: "replace", interface: interface.name.clone(), source }
-        })?;
+        let link = match replace() {
+            Ok(link) => link,
+            Err(source) => {
+                self.spares.push(instance);
+                remove_pin(&pin)?;
+                let interface = interface.name.clone();
+                return Err(FastPathError::Program { what: "replace", interface, source });
+            }
+        };
         let interface = interface.name.clone();
         let link = HeldLink::Pinned { pin, _link: link };
         let attachment = Attachment { slot, interface, ifindex, mode, link };
@@ -327,17 +337,22 @@ impl FastPath {
         let directory = self.pin_dir.join(PINNED_LINKS);
         let failed = |source| FastPathError::PinDirectory { path: directory.clone(), source };
         fs::create_dir_all(&directory).map_err(failed)?;
+        let namespace = netns_cookie().map_err(failed)?;
+        let mut outcome = Ok(());
         for (mut attachment, instance) in std::mem::take(&mut self.attachments) {
             if let HeldLink::Here(link) = attachment.link {
-                let pin = directory.join(format!("{}-{}", attachment.ifindex, attachment.mode.name()));
-                // Left behind by an interface that had this index before.
-                fs::remove_file(&pin).ok();
-                let link = link.pin(&pin).map_err(|failure| failed(io::Error::other(failure)))?;
-                attachment.link = HeldLink::Pinned { pin, _link: link.into() };
+                let pin = PinnedProgram::pin(&directory, namespace, attachment.ifindex, attachment.mode);
+                match link.pin(&pin) {
+                    Ok(link) => attachment.link = HeldLink::Pinned { pin, _link: link.into() },
+                    Err(failure) => {
+                        outcome = outcome.and(Err(failed(io::Error::other(failure))));
+                        continue;
+                    }
+                }
             }
             self.attachments.push((attachment, instance));
         }
-        Ok(())
+        outcome
     }
 
     fn take_spare(&mut self, slot: u32) -> Instance {
@@ -376,26 +391,31 @@ impl FastPath {
 }
 
 impl Predecessor {
-    /// Looks for what was left under `pin_dir`.
+    /// Looks for what was left under `pin_dir` in this network namespace. What was on interfaces that are gone is
+    /// removed.
     ///
     /// # Errors
     ///
     /// [`FastPathError::PinDirectory`] where the directory is there and cannot be read.
     pub fn find(pin_dir: &Path) -> Result<Self, FastPathError> {
         let directory = pin_dir.join(PINNED_LINKS);
-        let links = pins_in(&directory)
-            .map_err(|source| FastPathError::PinDirectory { path: directory, source })?
-            .into_iter()
-            .filter_map(PinnedProgram::of_pin)
-            .collect();
+        let failed = |source| FastPathError::PinDirectory { path: directory.clone(), source };
+        let namespace = netns_cookie().map_err(failed)?;
+        let mut links = Vec::new();
+        for pin in pins_in(&directory).map_err(failed)? {
+            if is_defunct(&pin) {
+                remove_pin(&pin)?;
+            } else {
+                links.extend(PinnedProgram::of_pin(pin, namespace));
+            }
+        }
         Ok(Self { maps: PinnedMaps::open(pin_dir).ok(), links })
     }
 
-    /// Whether there is a program on an interface, in the mode that `setting` prefers.
+    /// Whether there is a program on an interface, in a mode that `setting` allows.
     pub fn is_on(&self, interface: &Interface, setting: XdpModeSetting) -> bool {
-        let preferred = AttachedMode::allowed(setting).first();
-        let mut links = self.links.iter();
-        links.any(|link| link.ifindex == interface.index && Some(&link.mode) == preferred)
+        let allowed = AttachedMode::allowed(setting);
+        self.links.iter().any(|link| link.ifindex == interface.index && allowed.contains(&link.mode))
     }
 
     /// The slot that an interface has in the maps.
@@ -416,6 +436,16 @@ impl Predecessor {
         links.try_for_each(|link| remove_pin(&link.pin))
     }
 
+    /// Makes its programs pass everything, wherever they are.
+    ///
+    /// # Errors
+    ///
+    /// [`FastPathError::Map`].
+    pub fn silence(&mut self) -> Result<(), FastPathError> {
+        let Some(maps) = &mut self.maps else { return Ok(()) };
+        (0..maps.links.slots()).try_for_each(|slot| Ok(maps.links.clear(slot)?))
+    }
+
     /// Takes its programs off the interfaces where they still are.
     ///
     /// # Errors
@@ -427,28 +457,49 @@ impl Predecessor {
 }
 
 impl PinnedProgram {
-    /// What a pin says by its name; `None` for one of another kind.
-    fn of_pin(pin: PathBuf) -> Option<Self> {
-        let (ifindex, mode) = pin.file_name()?.to_str()?.split_once('-')?;
+    /// The pin of a program in a network namespace.
+    fn pin(directory: &Path, namespace: u64, ifindex: u32, mode: AttachedMode) -> PathBuf {
+        directory.join(format!("{namespace}-{ifindex}-{}", mode.name()))
+    }
+
+    /// What a pin says by its name; `None` for one of another namespace or kind.
+    fn of_pin(pin: PathBuf, namespace: u64) -> Option<Self> {
+        let (of, rest) = pin.file_name()?.to_str()?.split_once('-')?;
+        let (ifindex, mode) = rest.split_once('-').filter(|_| of.parse() == Ok(namespace))?;
         let mode = AttachedMode::ALL.into_iter().find(|known| known.name() == mode)?;
         Some(Self { ifindex: ifindex.parse().ok()?, mode, pin })
     }
 }
 
-/// Takes all that this server has under `pin_dir` out of the kernel: programs and maps of every layout.
+/// Takes all that this server has under `pin_dir` out of the kernel: programs, and maps of every layout.
 ///
 /// # Errors
 ///
 /// [`FastPathError::PinDirectory`].
 pub fn clean_up(pin_dir: &Path) -> Result<(), FastPathError> {
+    remove_pinned(pin_dir, |name| name == PINNED_LINKS || is_map_directory(name))
+}
+
+/// Removes the directories under `pin_dir` with such names, and what is pinned in them.
+fn remove_pinned(pin_dir: &Path, is_meant: impl Fn(&str) -> bool) -> Result<(), FastPathError> {
     let failed = |source| FastPathError::PinDirectory { path: pin_dir.to_owned(), source };
     for directory in pins_in(pin_dir).map_err(failed)? {
-        for pin in pins_in(&directory).map_err(failed)? {
-            remove_pin(&pin)?;
+        let name = directory.file_name().and_then(OsStr::to_str);
+        if name.is_some_and(&is_meant) {
+            for pin in pins_in(&directory).map_err(failed)? {
+                remove_pin(&pin)?;
+            }
+            fs::remove_dir(&directory).map_err(failed)?;
         }
-        fs::remove_dir(&directory).map_err(failed)?;
     }
     Ok(())
+}
+
+/// Whether a directory is one for maps: those of a layout, or those that are not shown yet.
+fn is_map_directory(name: &str) -> bool {
+    let is_layout =
+        |version: &str| !version.is_empty() && version.bytes().all(|octet| octet.is_ascii_digit());
+    name == UNPUBLISHED || name.strip_prefix('v').is_some_and(is_layout)
 }
 
 /// The entries of a directory; none where it is missing.

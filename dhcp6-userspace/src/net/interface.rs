@@ -1,8 +1,9 @@
 //! What the server has to know of an interface.
 
-use std::{fs, io, net::Ipv6Addr};
+use std::{fs, io, net::Ipv6Addr, os::fd::AsRawFd as _};
 
-use nix::{ifaddrs::getifaddrs, net::if_::if_nametoindex};
+use nix::{ifaddrs::getifaddrs, libc, net::if_::if_nametoindex};
+use socket2::{Domain, Socket, Type};
 
 /// The addresses of this thread's network namespace, with their flags.
 const ADDRESSES: &str = "/proc/thread-self/net/if_inet6";
@@ -37,6 +38,31 @@ pub enum InterfaceError {
     /// The kernel does not tell its addresses.
     #[error("cannot read {ADDRESSES}: {0}")]
     Addresses(io::Error),
+}
+
+/// A number of this thread's network namespace, which no other has had or will have since the machine was booted
+/// (Linux 5.14, commit e8b9eab99232).
+///
+/// # Errors
+///
+/// The kernel's.
+#[expect(unsafe_code, reason = "neither socket2 nor nix knows this option")]
+pub fn netns_cookie() -> io::Result<u64> {
+    let socket = Socket::new(Domain::IPV6, Type::DGRAM.cloexec(), None)?;
+    let mut cookie = 0_u64;
+    let mut len = size_of::<u64>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `len` octets to a live, exclusive reference of that size.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut len,
+        )
+    };
+    nix::Error::result(result)?;
+    Ok(cookie)
 }
 
 impl Interface {

@@ -6,7 +6,7 @@ mod observer;
 pub(crate) mod packet;
 mod socket;
 
-pub use interface::{Interface, InterfaceError, neighbor_limit};
+pub use interface::{Interface, InterfaceError, neighbor_limit, netns_cookie};
 pub use membership::{hold_group, release_group};
 pub use observer::FrameObserver;
 pub use socket::{Datagram, Path, ServerSocket, SocketError};

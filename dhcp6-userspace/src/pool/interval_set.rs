@@ -96,6 +96,26 @@ impl IntervalSet {
         true
     }
 
+    /// Takes every value in `first..=last` out of the set.
+    pub fn remove_range(&mut self, first: u128, last: u128) {
+        while let Some((start, end)) =
+            self.at_or_before(last).filter(|&(_, end)| end >= first && first <= last)
+        {
+            self.take(start, end);
+            if start < first {
+                self.put(start, first - 1);
+            }
+            if end > last {
+                self.put(last + 1, end);
+            }
+        }
+    }
+
+    /// The last member of the interval that has a member in `first..=last`, the highest such interval.
+    pub fn overlapping(&self, first: u128, last: u128) -> Option<u128> {
+        self.at_or_before(last).map(|(_, end)| end).filter(|&end| end >= first)
+    }
+
     fn at_or_before(&self, value: u128) -> Option<(u128, u128)> {
         self.intervals.range(..=value).next_back().map(|(&first, &last)| (first, last))
     }
@@ -194,6 +214,7 @@ mod tests {
         Insert(u128),
         InsertRange(u128, u128),
         Remove(u128),
+        RemoveRange(u128, u128),
     }
 
     /// Numbers of a universe small enough for collisions, at either end of the real one.
@@ -207,6 +228,7 @@ mod tests {
             (value(base), value(base)).prop_map(|(a, b)| Operation::InsertRange(a, b)),
             value(base).prop_map(Operation::Remove),
             value(base).prop_map(Operation::Remove),
+            (value(base), value(base)).prop_map(|(a, b)| Operation::RemoveRange(a, b)),
         ]
     }
 
@@ -226,6 +248,10 @@ mod tests {
                         model.extend(first..=last);
                     }
                     Operation::Remove(value) => prop_assert_eq!(set.remove(value), model.remove(&value)),
+                    Operation::RemoveRange(first, last) => {
+                        set.remove_range(first, last);
+                        model.retain(|value| !(first..=last).contains(value));
+                    }
                 }
                 let members: Vec<u128> = set.iter().flat_map(|(first, last)| first..=last).collect();
                 prop_assert!(members.iter().eq(&model));
@@ -239,6 +265,9 @@ mod tests {
                     prop_assert_eq!(set.contains(from), model.contains(&from));
                     let gap = (from..=base + 23).find(|value| !model.contains(value));
                     prop_assert_eq!(set.first_gap(from, base + 23), gap);
+                    let found = set.overlapping(base, from);
+                    prop_assert_eq!(found.is_some(), model.range(..=from).next().is_some());
+                    prop_assert!(found.is_none_or(|end| model.contains(&end)));
                 }
             }
         }
