@@ -70,6 +70,21 @@ fn a_renamed_link_spares_what_its_old_name_leased() {
 }
 
 #[test]
+fn the_operator_can_end_what_has_outlived_its_link() {
+    let mut server = Server::start(SMALL);
+    let address = server.ask(&Message::rapid(1)).address();
+    server.restart_with(&SMALL.replace("access0", "access1"));
+    let hint = Message::with_ia(MessageType::Request, 2, &[address]);
+    assert_ne!(server.ask(&hint).address(), address);
+    assert!(server.engine.clear_conflict(address.into()));
+    assert!(!server.engine.clear_conflict(address.into()), "not twice");
+    server.round(&[], None);
+    assert!(server.store.contents().leases.iter().all(|lease| lease.resource != address.into()));
+    let hint = Message::with_ia(MessageType::Request, 3, &[address]);
+    assert_eq!(server.ask(&hint).address(), address);
+}
+
+#[test]
 fn an_address_that_moves_to_another_link_keeps_its_owner() {
     let links = |first: &str, second: &str| {
         let link = |name: &str, eth: &str, net: u8, pool: &str| {

@@ -62,6 +62,26 @@ fn answer_on(
 }
 
 #[test]
+fn echoed_options_come_in_the_order_of_the_request() {
+    let mut server = Server::start(&two_links());
+    let wanted: Vec<_> = [200u16, 9, 38, 201, 37, 38].iter().flat_map(|code| code.to_be_bytes()).collect();
+    let code = OptionCode;
+    let options: [(OptionCode, &[u8]); 5] = [
+        (code(37), &[1]),
+        (code(38), &[2]),
+        (OptionCode::ECHO_REQUEST, &wanted),
+        (code(38), &[3]),
+        (code(201), &[4]),
+    ];
+    let octets = forward(0, relayed(1), &options, Message::rapid(1).octets());
+    let (message, _) = answer(&mut server, &octets).expect("an answer");
+    let mut echoed = open(&message).1;
+    echoed.pop().expect("the Relay Message");
+    let expected = [(38, vec![2]), (38, vec![3]), (201, vec![4]), (37, vec![1])];
+    assert_eq!(echoed, expected.map(|(number, value)| (code(number), value)), "matrix row E-10");
+}
+
+#[test]
 fn a_relayed_solicit_is_answered_in_a_relay_reply() {
     let mut server = Server::start(&two_links());
     let interface_id = [0, 255, 7];

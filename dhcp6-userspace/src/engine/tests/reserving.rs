@@ -203,6 +203,21 @@ fn the_kernel_serves_no_client_that_gets_other_options() {
 }
 
 #[test]
+fn the_kernel_serves_no_client_whose_mac_address_may_bring_options() {
+    // The DUID has a reservation for one IAID only, so the MAC address's, for any, counts for the options.
+    let config = format!(
+        "{SMALL}[[link.reservation]]\nduid = \"{}\"\niaid = 1\naddress = \"2001:db8:1::5\"\n\
+         [[link.reservation]]\nmac = \"02:00:00:00:09:09\"\n\
+         options = {{ custom = [{{ code = 65000, hex = \"01\" }}] }}\n",
+        duid(1)
+    );
+    let mut server = Server::start(&config);
+    let reply = server.ask(&Message::rapid(1).requests(&[65000]));
+    assert_eq!((reply.address(), reply.has(OptionCode(65000))), (on_link(5), true));
+    assert_eq!(server.ask_kernel(&duid(1), 1), None);
+}
+
+#[test]
 fn a_link_may_serve_its_own_clients_only() {
     let config = config().replace("[[link.pool]]", "reserved_only = true\n[[link.pool]]");
     let known = [1u8];
