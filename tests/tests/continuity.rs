@@ -9,11 +9,14 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use dhcp6_common::wire::{IA_NA_HEADER_LEN, MESSAGE_HEADER_LEN, MessageType, OptionCode, OptionWalker};
-use dhcp6_userspace::lease::{Change, SqliteStore, Store as _};
+use dhcp6_userspace::{
+    lease::{Change, SqliteStore, Store as _},
+    net::Interface,
+};
 use tests::{
     client::BareClient,
     frame::MessageBuilder,
-    netns::{Wire, privileged, run},
+    netns::{SERVER_INTERFACE, Wire, privileged, run},
     server::{Plane, Server},
 };
 
@@ -211,5 +214,31 @@ fn the_maps_are_verified_against_the_store() -> Result<()> {
         found["differences"].as_array().into_iter().flatten().map(|it| it["problem"].to_string()).collect();
     assert!(problems.iter().any(|problem| problem.contains("has no such lease")), "{found}");
     assert!(problems.iter().any(|problem| problem.contains("the kernel may promise it until")), "{found}");
+    Ok(())
+}
+
+#[test]
+fn an_interface_that_comes_again_is_served_again() -> Result<()> {
+    if !privileged("an_interface_that_comes_again_is_served_again") {
+        return Ok(());
+    }
+    let wire = Wire::new()?;
+    let mut server = Server::start(&wire, Plane::Generic)?;
+    let index = wire.server.enter(|| Interface::find(SERVER_INTERFACE))?.index;
+    server.stop()?;
+    // With the same index, as in a container that is made anew.
+    run(wire.server.command("ip").args(["link", "del", SERVER_INTERFACE]))?;
+    let ip = |arguments: &[&str]| run(wire.server.command("ip").args(arguments)).map(drop);
+    ip(&["link", "add", SERVER_INTERFACE, "index", &index.to_string(), "type", "bridge"])?;
+    ip(&["link", "set", SERVER_INTERFACE, "up"])?;
+    server.restart()?;
+    let status = server.ctl_json(&["status"])?;
+    assert_eq!(status["fast_path"][0]["interface"], SERVER_INTERFACE, "{status}: {}", server.log());
+    // A bridge has no native XDP. That `auto` has come to generic mode is no reason to begin anew with each reload.
+    server.configure(|text| text.replace("mode = \"generic\"", "mode = \"auto\""))?;
+    server.stop()?;
+    server.restart()?;
+    server.ctl_json(&["config", "reload"])?;
+    assert_eq!(server.ctl_json(&["status"])?["fast_path"][0]["mode"], "generic");
     Ok(())
 }
