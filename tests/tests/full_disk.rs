@@ -1,0 +1,127 @@
+//! A store that cannot be written to.
+
+use std::{
+    fs::{self, File},
+    io::Write as _,
+    net::Ipv6Addr,
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use dhcp6_common::wire::{MessageType, OptionCode};
+use tests::{
+    client::BareClient,
+    frame::MessageBuilder,
+    netns::{Wire, privileged, run},
+    server::{Plane, Server},
+};
+
+/// A small file system in memory, mounted over a directory whose files it takes.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(directory: &Path) -> Result<Self> {
+        let files: Vec<_> = fs::read_dir(directory)?
+            .map(|entry| {
+                let path = entry?.path();
+                Ok((path.clone(), fs::read(path)?))
+            })
+            .collect::<Result<_>>()?;
+        run(Command::new("mount").args(["-t", "tmpfs", "-o", "size=2m,mode=0700", "tmpfs"]).arg(directory))?;
+        let disk = Self(directory.to_owned());
+        for (path, content) in files {
+            fs::write(path, content)?;
+        }
+        Ok(disk)
+    }
+
+    /// Leaves no room.
+    fn fill(&self) -> Result<PathBuf> {
+        let path = self.0.join("ballast");
+        let mut ballast = File::create(&path)?;
+        while ballast.write(&[0; 4096]).is_ok_and(|len| len > 0) {}
+        Ok(path)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        run(Command::new("umount").arg("--lazy").arg(&self.0)).ok();
+    }
+}
+
+fn solicit(client: u8, transaction: u8) -> Vec<u8> {
+    let message = MessageBuilder::new(MessageType::Solicit, [0, client, transaction]);
+    message.client_id(&[0, 3, 0, 1, 2, 0, 0, 0, 1, client]).rapid_commit().ia_na(1, &[]).build()
+}
+
+fn renew(client: u8, server: &[u8], address: Ipv6Addr) -> Vec<u8> {
+    let message = MessageBuilder::new(MessageType::Renew, [1, client, 0]);
+    message.client_id(&[0, 3, 0, 1, 2, 0, 0, 0, 1, client]).server_id(server).ia_na(1, &[address]).build()
+}
+
+fn option(message: &[u8], code: OptionCode) -> Result<&[u8]> {
+    let mut options = dhcp6_common::wire::OptionWalker::new(&message[4..]).filter_map(Result::ok);
+    options.find(|option| option.code == code).map(|option| option.value).context("an option is missing")
+}
+
+#[test]
+fn nothing_new_is_promised_while_the_disk_is_full() -> Result<()> {
+    if !privileged("nothing_new_is_promised_while_the_disk_is_full") {
+        return Ok(());
+    }
+    let wire = Wire::new()?;
+    let mut server = Server::start(&wire, Plane::DaemonOnly)?;
+    server.stop()?;
+    let state = server.database().parent().context("a directory")?.to_owned();
+    let disk = SmallDisk::mount(&state)?;
+    server.restart()?;
+    let client = BareClient::open(&wire.client)?;
+    let known = client.exchange(&solicit(1, 0))?;
+    let server_id = option(&known, OptionCode::SERVER_ID)?.to_vec();
+    let ia = option(&known, OptionCode::IA_NA)?;
+    let address: [u8; 16] = *ia[16..].first_chunk().context("an address")?;
+
+    let ballast = disk.fill()?;
+    // The log of the database may still have some room of its own.
+    let mut answered = 1_u8;
+    let first_refused = (2..=250).find(|client_number| {
+        let sent = client.send(&solicit(*client_number, 0)).is_ok();
+        let reply = client.receive(Duration::from_millis(300)).ok().flatten();
+        answered += u8::from(reply.is_some());
+        sent && reply.is_none()
+    });
+    let refused = first_refused.context("a disk without room takes everything")?;
+    let status = server.ctl_json(&["status"])?;
+    assert_eq!(status["store"]["ok"], false, "{status}");
+    assert!(status["store"]["last_error"].as_str().is_some_and(|error| error.contains("full")), "{status}");
+    let counters = server.ctl_json(&["stats"])?;
+    assert!(counters["slow_path"]["dropped"]["store_failed"].as_u64() > Some(0), "{counters}");
+    // What storage covers already goes on.
+    let renewed = client.exchange(&renew(1, &server_id, address.into()))?;
+    assert_eq!(renewed[0], MessageType::Reply as u8);
+
+    fs::remove_file(ballast)?;
+    let began = Instant::now();
+    let delay = loop {
+        client.send(&solicit(refused, 1))?;
+        if client.receive(Duration::from_millis(200))?.is_some() {
+            break began.elapsed();
+        }
+        ensure!(began.elapsed() < Duration::from_secs(5), "no service: {}", server.log());
+    };
+    assert!(delay < Duration::from_secs(1), "back after {delay:?}");
+    assert_eq!(server.ctl_json(&["status"])?["store"]["ok"], true);
+    let log = server.log();
+    assert_eq!(log.matches("nothing new is promised until this works").count(), 1, "said once: {log}");
+
+    // After a crash, everybody who was answered still has a lease.
+    server.kill()?;
+    server.restart()?;
+    let bound = server.ctl_json(&["lease", "list"])?;
+    let bound = bound.as_array().context("a list")?.iter().filter(|lease| lease["state"] == "bound").count();
+    assert!(bound > usize::from(answered), "{bound} leases of {answered} and the last");
+    server.kill()
+}
