@@ -3,6 +3,7 @@
 use std::{
     fs,
     net::{Ipv6Addr, SocketAddrV6, UdpSocket},
+    os::fd::AsRawFd as _,
     os::unix::fs::PermissionsExt as _,
     path::Path,
     process::{Command, Stdio},
@@ -11,6 +12,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use dhcp6_common::wire::{CLIENT_PORT, SERVER_PORT};
+use nix::sys::socket::{MsgFlags, recv};
 use socket2::{Domain, Protocol, Socket, Type};
 use tempfile::TempDir;
 
@@ -250,6 +252,23 @@ impl BareClient {
                 Ok(Some(buffer))
             }
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The next message, where one is there already.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub fn poll(&self) -> Result<Option<Vec<u8>>> {
+        let mut buffer = vec![0; 65535];
+        match recv(self.socket.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) {
+            Ok(len) => {
+                buffer.truncate(len);
+                Ok(Some(buffer))
+            }
+            Err(nix::Error::EAGAIN) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }

@@ -7,6 +7,7 @@ pub mod frame;
 pub mod netns;
 pub mod raw;
 pub mod server;
+pub mod torture;
 pub mod xdp;
 
 /// Says that a test cannot run here, and what it lacks. In CI (where the variable CI is set), which lacks nothing,

@@ -62,8 +62,12 @@ impl Plane {
 pub struct Additions<'a> {
     /// Further keys of the server, one a line.
     pub server: &'a str,
+    /// Further keys of the fast path, one a line.
+    pub fast_path: &'a str,
     /// Further keys of the link, one a line.
     pub link: &'a str,
+    /// Further keys of the pool of addresses, one a line.
+    pub pool: &'a str,
     /// What follows at the end of the file.
     pub file: &'a str,
 }
@@ -82,7 +86,8 @@ pub struct Server<'a> {
     account: Account,
     directory: TempDir,
     pin_dir: PathBuf,
-    child: Child,
+    /// `None` before the first start.
+    child: Option<Child>,
     /// Native XDP_TX over veth is delivered only where the peer runs a native program: one that passes all.
     _peer: Option<Peer>,
 }
@@ -129,7 +134,22 @@ impl<'a> Server<'a> {
     }
 
     fn start_as(wire: &'a Wire, plane: Plane, account: Account, additions: &Additions<'_>) -> Result<Self> {
-        let Additions { server, link, file } = additions;
+        let mut server = Self::prepare_as(wire, plane, account, additions)?;
+        server.restart()?;
+        Ok(server)
+    }
+
+    /// Prepares everything for a server as [`Server::start_with`] does, and does not start it.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub fn prepare(wire: &'a Wire, plane: Plane, additions: &Additions<'_>) -> Result<Self> {
+        Self::prepare_as(wire, plane, Account { port: SERVER_PORT, user: None }, additions)
+    }
+
+    fn prepare_as(wire: &'a Wire, plane: Plane, account: Account, additions: &Additions<'_>) -> Result<Self> {
+        let Additions { server, fast_path, link, pool, file } = additions;
         let directory = TempDir::new()?;
         let pin_dir = Path::new("/sys/fs/bpf").join(unique_name("pins"));
         let state = directory.path().display();
@@ -147,6 +167,7 @@ socket = "{state}/control.sock"
 {plane}
 max_bindings = 1024
 pin_dir = "{pins}"
+{fast_path}
 
 [[link]]
 name = "access0"
@@ -157,6 +178,7 @@ rapid_commit = true
 
 [[link.pool]]
 range = "2001:db8:1::1000-2001:db8:1::ffff"
+{pool}
 
 [link.options]
 dns_servers = ["2001:db8::53"]
@@ -173,10 +195,7 @@ domain_search = ["example.net"]
         if account.user.is_some() {
             chown(directory.path(), account.user, account.user)?;
         }
-        let child = spawn(&wire.server, directory.path(), account)?;
-        let mut server = Self { namespace: &wire.server, account, directory, pin_dir, child, _peer: peer };
-        server.wait_until_ready()?;
-        Ok(server)
+        Ok(Self { namespace: &wire.server, account, directory, pin_dir, child: None, _peer: peer })
     }
 
     /// Kills the server as a power cut would (SIGKILL).
@@ -185,8 +204,9 @@ domain_search = ["example.net"]
     ///
     /// The system's.
     pub fn kill(&mut self) -> Result<()> {
-        self.child.kill()?;
-        self.child.wait()?;
+        let child = self.child.as_mut().context("dhcp6d was not started")?;
+        child.kill()?;
+        child.wait()?;
         Ok(())
     }
 
@@ -196,8 +216,41 @@ domain_search = ["example.net"]
     ///
     /// As [`Server::start`].
     pub fn restart(&mut self) -> Result<()> {
-        self.child = spawn(self.namespace, self.directory.path(), self.account)?;
+        self.spawn()?;
         self.wait_until_ready()
+    }
+
+    /// Starts the server, the first time or again, and does not wait until it serves.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub fn spawn(&mut self) -> Result<()> {
+        self.child = Some(spawn(self.namespace, self.directory.path(), self.account)?);
+        Ok(())
+    }
+
+    /// Whether the server serves.
+    ///
+    /// # Errors
+    ///
+    /// As [`Server::ensure_running`].
+    pub fn is_ready(&mut self) -> Result<bool> {
+        self.ensure_running()?;
+        Ok(ask::<Status>(&self.socket(), &Query::Status).is_ok())
+    }
+
+    /// Makes sure that the server has not ended by itself.
+    ///
+    /// # Errors
+    ///
+    /// Where it has: with its log.
+    pub fn ensure_running(&mut self) -> Result<()> {
+        let child = self.child.as_mut().context("dhcp6d was not started")?;
+        if let Some(status) = child.try_wait()? {
+            bail!("dhcp6d ended with {status}: {}", self.log());
+        }
+        Ok(())
     }
 
     /// Stops the server with SIGTERM, and returns how long it took.
@@ -207,9 +260,10 @@ domain_search = ["example.net"]
     /// Where it does not stop, or not with status 0.
     pub fn stop(&mut self) -> Result<Duration> {
         let started = Instant::now();
-        kill(Pid::from_raw(i32::try_from(self.child.id())?), Signal::SIGTERM)?;
+        self.signal(Signal::SIGTERM)?;
         while started.elapsed() < PATIENCE {
-            if let Some(status) = self.child.try_wait()? {
+            if let Some(status) = self.child.as_mut().and_then(|child| child.try_wait().transpose()) {
+                let status = status?;
                 ensure!(status.success(), "dhcp6d ended with {status}: {}", self.log());
                 return Ok(started.elapsed());
             }
@@ -240,7 +294,12 @@ domain_search = ["example.net"]
     ///
     /// The system's.
     pub fn hang_up(&self) -> Result<()> {
-        Ok(kill(Pid::from_raw(i32::try_from(self.child.id())?), Signal::SIGHUP)?)
+        self.signal(Signal::SIGHUP)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        let child = self.child.as_ref().context("dhcp6d was not started")?;
+        Ok(kill(Pid::from_raw(i32::try_from(child.id())?), signal)?)
     }
 
     /// Takes what the stopped server has left in the kernel away (`--detach`).
@@ -310,16 +369,23 @@ domain_search = ["example.net"]
         stats["slow_path"]["sent"]["reply"].as_u64().context("no count of Replies")
     }
 
+    /// The directory that the server keeps its state in, which it makes itself where it is not there.
+    pub fn state_dir(&self) -> PathBuf {
+        self.directory.path().join("state")
+    }
+
+    /// The directory that the server pins its maps under.
+    pub fn pin_dir(&self) -> &Path {
+        &self.pin_dir
+    }
+
     fn socket(&self) -> PathBuf {
         self.directory.path().join("control.sock")
     }
 
     fn wait_until_ready(&mut self) -> Result<()> {
         let started = Instant::now();
-        while ask::<Status>(&self.socket(), &Query::Status).is_err() {
-            if let Some(status) = self.child.try_wait()? {
-                bail!("dhcp6d ended with {status}: {}", self.log());
-            }
+        while !self.is_ready()? {
             ensure!(started.elapsed() < PATIENCE, "dhcp6d does not start: {}", self.log());
             thread::sleep(Duration::from_millis(20));
         }
@@ -329,8 +395,10 @@ domain_search = ["example.net"]
 
 impl Drop for Server<'_> {
     fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
+        if let Some(child) = &mut self.child {
+            child.kill().ok();
+            child.wait().ok();
+        }
         fs::remove_dir_all(&self.pin_dir).ok();
     }
 }

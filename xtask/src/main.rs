@@ -12,6 +12,7 @@ mod matrix;
 mod model;
 mod setup;
 mod test;
+mod torture;
 mod workspace;
 
 use std::ffi::OsString;
@@ -52,6 +53,13 @@ enum Command {
         #[arg(long, value_name = "N", default_value_t = 1_000_000)]
         steps: u32,
     },
+    /// Set up and build, then kill the server under load and cut its power, and look for promises that do not
+    /// survive it
+    Torture {
+        /// Arguments for the crash tests themselves: --kills N, --power-cuts N, --seed SEED
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
     /// List the requirements that no test names, and why
     Matrix {
         /// Fail where a requirement has neither a test nor, if it does not bind the server, a reason
@@ -79,6 +87,7 @@ fn run(command: &Command) -> Result<ExitCode> {
         Command::Test => Ok(test::run(&workspace)),
         Command::Fuzz { target, seconds } => fuzz::run(&workspace, *target, *seconds),
         Command::Model { steps } => model::run(&workspace, *steps).map(|()| ExitCode::SUCCESS),
+        Command::Torture { args } => torture::run(&workspace, args).map(|()| ExitCode::SUCCESS),
         Command::Matrix { strict } => matrix::run(&workspace, *strict),
     }
 }
