@@ -242,3 +242,24 @@ fn an_interface_that_comes_again_is_served_again() -> Result<()> {
     assert_eq!(server.ctl_json(&["status"])?["fast_path"][0]["mode"], "generic");
     Ok(())
 }
+
+#[test]
+fn a_program_under_another_pin_dir_is_named_or_taken_away() -> Result<()> {
+    if !privileged("a_program_under_another_pin_dir_is_named_or_taken_away") {
+        return Ok(());
+    }
+    let wire = Wire::new()?;
+    let mut first = Server::start(&wire, Plane::Generic)?;
+    first.stop()?;
+    // Another server: it cannot know where the first has its pins.
+    let refused = Server::start(&wire, Plane::Generic).err().context("a second program on one interface")?;
+    assert!(format!("{refused:#}").contains("has another XDP program"), "{refused:#}");
+    // The same server can.
+    let moved = first.pin_dir().join("below");
+    let old = format!("pin_dir = \"{}\"", first.pin_dir().display());
+    first.configure(|text| text.replace(&old, &format!("pin_dir = \"{}\"", moved.display())))?;
+    first.restart()?;
+    let status = first.ctl_json(&["status"])?;
+    assert_eq!(status["fast_path"][0]["mode"], "generic", "{}", first.log());
+    Ok(())
+}

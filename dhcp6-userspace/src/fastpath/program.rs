@@ -24,6 +24,7 @@ use dhcp6_common::{
         SLOT_GLOBAL,
     },
 };
+use nix::libc;
 
 use super::{
     maps::{Bindings, Counters, MapError, PinnedMaps, ReplyBlocks, map_directory},
@@ -77,6 +78,15 @@ pub enum FastPathError {
         interface: String,
         /// What the kernel said.
         source: AnyError,
+    },
+    /// There is another program on the interface.
+    #[error(
+        "{interface} has another XDP program (`ip link show {interface}`); one that a dhcp6d with another pin_dir has \
+         left goes with `dhcp6d --config FILE --detach` and that server's configuration"
+    )]
+    Taken {
+        /// The interface.
+        interface: String,
     },
     /// A map does not work.
     #[error(transparent)]
@@ -259,7 +269,8 @@ impl FastPath {
     ///
     /// # Errors
     ///
-    /// [`FastPathError::Program`] where none of the modes that `setting` allows works.
+    /// [`FastPathError::Program`] where none of the modes that `setting` allows works, [`FastPathError::Taken`] where
+    /// that is because of another program.
     pub fn attach(
         &mut self,
         slot: u32,
@@ -285,10 +296,12 @@ impl FastPath {
                 Err(source) => refusal = Some(source),
             }
         }
-        Err(FastPathError::Program {
-            what: "attach",
-            interface: interface.name.clone(),
-            source: refusal.expect("at least one mode was tried"),
+        let source = refusal.expect("at least one mode was tried");
+        let interface = interface.name.clone();
+        Err(if is_taken(source.as_ref()) {
+            FastPathError::Taken { interface }
+        } else {
+            FastPathError::Program { what: "attach", interface, source }
         })
     }
 
@@ -509,6 +522,16 @@ fn pins_in(directory: &Path) -> io::Result<Vec<PathBuf>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(error),
     }
+}
+
+/// Whether the kernel has refused a program because there is one already.
+fn is_taken(error: &(dyn std::error::Error + 'static)) -> bool {
+    let refused_by = |error: &(dyn std::error::Error + 'static)| {
+        error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error)
+    };
+    std::iter::successors(Some(error), |error| error.source())
+        .filter_map(refused_by)
+        .any(|number| [libc::EBUSY, libc::EEXIST].contains(&number))
 }
 
 fn remove_pin(pin: &Path) -> Result<(), FastPathError> {
