@@ -172,6 +172,13 @@ pub struct LinkConfig {
     pub options: Vec<ConfiguredOption>,
 }
 
+impl LinkConfig {
+    /// Whether a client may be known by its MAC address.
+    pub fn knows_macs(&self) -> bool {
+        self.reservations.iter().any(|reservation| matches!(reservation.client, ClientKey::Mac(_)))
+    }
+}
+
 /// Lifetimes and times of a lease in seconds, 0xffffffff for infinity. `t1 <= t2 <= preferred <= valid`, and
 /// `preferred` is at least 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! Keeps the kernel's maps in step with the engine.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use anyhow::{Context as _, Result};
 use dhcp6_common::{Reason, contract::Binding, wire::Duid};
@@ -90,14 +90,12 @@ impl Kernel {
             fast_path.links.put(*slot, &link, &blocks)?;
         }
         let mut kernel = Self { fast_path, clock, interfaces: interfaces.to_vec(), sweep: None, refused: 0 };
-        let slots_before: Vec<_> =
-            interfaces.iter().map(|(slot, interface)| (*slot, predecessor.slot_of(interface))).collect();
+        let old_slot = |(slot, interface): &(u32, Interface)| Some((*slot, predecessor.slot_of(interface)?));
+        let slots_before: HashMap<u32, u32> = interfaces.iter().filter_map(old_slot).collect();
         for binding in engine.kernel_bindings() {
-            let slot =
-                slots_before.iter().find(|(slot, _)| *slot == binding.link).and_then(|(_, before)| *before);
-            let before = predecessor.maps.as_ref().zip(slot);
-            kernel
-                .put(&binding, before.and_then(|(maps, slot)| maps.bindings.get(slot, &binding.duid).ok()?));
+            let before = predecessor.maps.as_ref().zip(slots_before.get(&binding.link));
+            let stamps = before.and_then(|(maps, slot)| maps.bindings.get(*slot, &binding.duid).ok()?);
+            kernel.put(&binding, stamps);
         }
         Ok(kernel)
     }

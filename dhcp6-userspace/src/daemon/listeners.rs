@@ -9,7 +9,7 @@ use anyhow::Result;
 use tracing::info;
 
 use crate::{
-    config::{ClientKey, Config, LinkConfig},
+    config::Config,
     net::{FrameObserver, Interface, InterfaceError, ServerSocket},
 };
 
@@ -56,7 +56,6 @@ impl Listener {
         if relayed {
             before.iter().try_for_each(|listener| listener.socket.share())?;
         }
-        // Those that were opened before some interfaces came listen there, too, unless these have links.
         let on_interfaces = interfaces.iter().map(|(link, interface)| (Some(*link), Some(interface)));
         let elsewhere = relayed.then_some((None, None));
         let plan = |(link, interface): (Option<u32>, Option<&Interface>)| {
@@ -72,7 +71,7 @@ impl Listener {
                 listener.socket.share()?;
                 is_shared = true;
             }
-            let needs_macs = link.is_some_and(|link| has_macs(&config.links[link as usize]));
+            let needs_macs = link.is_some_and(|link| config.links[link as usize].knows_macs());
             let has_observer = kept.is_some_and(|index| before[index].observer.is_some());
             // Before the socket: what that receives has been observed then.
             let observer = interface
@@ -113,10 +112,6 @@ impl Listener {
             info!("serving relay agents on all interfaces");
         }
     }
-}
-
-fn has_macs(link: &LinkConfig) -> bool {
-    link.reservations.iter().any(|reservation| matches!(reservation.client, ClientKey::Mac(_)))
 }
 
 /// The interfaces of the links that have one, by the links' index. Those without a link-local address are waited for.

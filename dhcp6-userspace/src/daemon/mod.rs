@@ -70,8 +70,7 @@ impl Daemon {
     ///
     /// # Errors
     ///
-    /// Whatever cannot be opened, and what to do about it. Nothing is left behind in the kernel then but empty
-    /// pinned maps.
+    /// Whatever cannot be opened, and what to do about it. What an earlier daemon has left in the kernel goes on then.
     pub fn start(config: Config, path: PathBuf) -> Result<Self> {
         let state_dir = &config.server.state_dir;
         let kept = server_duid(state_dir)?;

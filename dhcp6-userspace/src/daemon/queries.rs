@@ -34,8 +34,7 @@ impl Daemon {
                 serde_json::to_value(self.leases(link.as_deref(), duid.as_deref()))
             }
             Query::LeaseShow { resource: Text(resource) } => {
-                let found = { self.engine.leases().into_iter() }.find(|lease| lease.resource == *resource);
-                let Some(lease) = found else {
+                let Some(lease) = self.engine.lease_of(*resource) else {
                     return Response::Refused(format!("there is no lease of {resource}"));
                 };
                 serde_json::to_value(self.lease_row(&lease))

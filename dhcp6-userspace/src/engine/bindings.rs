@@ -323,21 +323,17 @@ impl Engine {
         for lease in leases.into_iter().rev() {
             let Lease { resource, link, duid, iaid, state, preferred_until, valid_until, expires_at } = lease;
             let state = if expires_at <= now { LeaseState::Remembered } else { state };
-            let Some(link) = index_of(&self.links, &link) else {
+            let client = index_of(&self.links, &link)
+                .map(|link| Arc::new(Client { link, duid, kind: resource.kind(), iaid }))
+                .filter(|client| self.table.resource_of(client).is_none());
+            let Some(client) = client else {
                 if state == LeaseState::Bound {
                     self.obstacles.insert_until(resource, expires_at);
                 }
                 continue;
             };
-            let client = Arc::new(Client { link, duid, kind: resource.kind(), iaid });
-            if self.table.resource_of(&client).is_some() {
-                if state == LeaseState::Bound {
-                    self.obstacles.insert_until(resource, expires_at);
-                }
-                continue;
-            }
             if state == LeaseState::Bound {
-                self.hold(link, resource, Hold::Lease);
+                self.hold(client.link, resource, Hold::Lease);
             }
             self.table.insert(
                 resource,

@@ -81,7 +81,7 @@ impl Link {
         let mut link = Self {
             pools,
             outside: HashMap::new(),
-            knows_macs: { config.reservations.iter() }.any(|r| matches!(r.client, ClientKey::Mac(_))),
+            knows_macs: config.knows_macs(),
             by_key: HashMap::new(),
             by_resource: HashMap::new(),
             config,

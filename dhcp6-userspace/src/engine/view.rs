@@ -133,26 +133,29 @@ impl Engine {
         })
     }
 
+    /// The binding of an address or prefix.
+    pub fn lease_of(&self, resource: Resource) -> Option<LeaseView<'_>> {
+        self.table.get(resource).map(|binding| self.lease_view(resource, binding))
+    }
+
+    fn lease_view(&self, resource: Resource, binding: &Binding) -> LeaseView<'_> {
+        let Binding { client, state, preferred_until, valid_until, expires_at, stored_until: _ } = binding;
+        LeaseView {
+            link: &self.links[client.link as usize].config.name,
+            duid: client.duid,
+            iaid: client.iaid,
+            resource,
+            state: *state,
+            preferred_until: *preferred_until,
+            valid_until: *valid_until,
+            expires_at: *expires_at,
+        }
+    }
+
     /// The bindings, by address and prefix.
     pub fn leases(&self) -> Vec<LeaseView<'_>> {
-        let mut leases: Vec<_> = self
-            .table
-            .iter()
-            .map(|(resource, binding)| {
-                let Binding { client, state, preferred_until, valid_until, expires_at, stored_until: _ } =
-                    binding;
-                LeaseView {
-                    link: &self.links[client.link as usize].config.name,
-                    duid: client.duid,
-                    iaid: client.iaid,
-                    resource,
-                    state: *state,
-                    preferred_until: *preferred_until,
-                    valid_until: *valid_until,
-                    expires_at: *expires_at,
-                }
-            })
-            .collect();
+        let view = |(resource, binding): (_, &Binding)| self.lease_view(resource, binding);
+        let mut leases: Vec<_> = self.table.iter().map(view).collect();
         leases.sort_unstable_by_key(|lease| lease.resource);
         leases
     }

@@ -255,14 +255,11 @@ impl FastPath {
     ///
     /// [`FastPathError::PinDirectory`].
     pub fn publish(&self) -> Result<(), FastPathError> {
+        // Nobody reads maps of other layouts any more either.
+        remove_pinned(&self.pin_dir, |name| is_map_directory(name) && name != UNPUBLISHED)?;
         let published = map_directory(&self.pin_dir);
-        prepare(&published)
-            .and_then(|()| fs::remove_dir(&published))
-            .and_then(|()| fs::rename(&self.unpublished, &published))
-            .map_err(|source| FastPathError::PinDirectory { path: published.clone(), source })?;
-        // Nobody reads maps of other layouts any more.
-        let name = published.file_name();
-        remove_pinned(&self.pin_dir, |other| is_map_directory(other) && name != Some(OsStr::new(other)))
+        fs::rename(&self.unpublished, &published)
+            .map_err(|source| FastPathError::PinDirectory { path: published, source })
     }
 
     /// Attaches the instance of a slot to its interface, which has no program of this server yet.
