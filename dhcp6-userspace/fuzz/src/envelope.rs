@@ -114,7 +114,7 @@ fn check_reserved(link: &LinkConfig, keys: &[ClientKey], ias: &[Ia]) {
 fn engine() -> Engine {
     let lease = |resource: &str| Lease {
         resource: resource.parse::<Resource>().expect("an address or prefix"),
-        link: "access0".to_owned(),
+        link: "access0".into(),
         duid: Duid::new(&[0, 3, 0, 1, 2, 0, 0, 0, 0, 1]).expect("1 to 130 octets"),
         iaid: 1,
         state: LeaseState::Bound,

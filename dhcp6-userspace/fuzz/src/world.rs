@@ -461,11 +461,11 @@ impl Stored {
         let Contents { leases, conflicts } = &self.0;
         let bound = leases.iter().find(|lease| {
             lease.state == LeaseState::Bound
-                && (lease.resource, lease.link.as_str(), &lease.duid, lease.iaid)
+                && (lease.resource, lease.link.as_ref(), &lease.duid, lease.iaid)
                     == (resource, *link, duid, *iaid)
         });
         let withheld = conflicts.iter().find(|conflict| {
-            (conflict.resource, conflict.link.as_str(), &conflict.duid) == (resource, *link, duid)
+            (conflict.resource, conflict.link.as_ref(), &conflict.duid) == (resource, *link, duid)
         });
         bound.map(|lease| lease.expires_at).max(withheld.map(|conflict| conflict.until))
     }

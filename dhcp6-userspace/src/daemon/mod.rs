@@ -5,6 +5,7 @@ mod listeners;
 mod queries;
 mod reload;
 mod stats;
+mod taking_up;
 
 use std::{future::poll_fn, io, path::PathBuf, task::Poll, time::Duration};
 
@@ -19,6 +20,7 @@ use self::{
     kernel::Kernel,
     listeners::{Listener, interfaces},
     stats::Stats,
+    taking_up::take_up,
 };
 use crate::{
     clock::Clock,
@@ -86,9 +88,7 @@ impl Daemon {
             warn!("{doubt}");
         }
         let now = clock.now();
-        let contents = store.load()?;
-        info!("{} leases and {} conflicts in the store", contents.leases.len(), contents.conflicts.len());
-        let engine = Engine::new(&config, duid, contents, now, rand::random());
+        let engine = take_up(&config, duid, &mut *store, now)?;
 
         say_what_waits(&engine);
         warn_of_small_neighbor_table(&engine);

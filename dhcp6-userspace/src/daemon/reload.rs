@@ -10,11 +10,11 @@ use super::{
     kernel::Kernel,
     listeners::{Listener, interfaces},
     say_what_waits,
+    taking_up::take_up,
 };
 use crate::{
     config::Config,
     control::{ReloadStatus, Reloaded},
-    engine::Engine,
 };
 
 impl Daemon {
@@ -45,9 +45,7 @@ impl Daemon {
         if !self.finish_round(Vec::new()) {
             bail!("the lease store does not take changes; see `dhcp6ctl status`");
         }
-        let contents = self.store.load()?;
-        let now = self.clock.now();
-        let engine = Engine::new(&config, *self.engine.server_duid(), contents, now, rand::random());
+        let engine = take_up(&config, *self.engine.server_duid(), &mut *self.store, self.clock.now())?;
         let kernel = Kernel::start(&config, &engine, self.clock, &interfaces).context("no fast path")?;
         // From here on nothing fails. The kernel's promises of before are in the store as well.
         let refused = self.kernel.as_ref().map_or(0, |before| before.refused);

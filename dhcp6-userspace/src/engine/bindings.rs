@@ -6,11 +6,11 @@ use super::{
     Engine, Grant, KernelBinding,
     link::Host,
     message::Ia,
-    table::{Binding, Client},
+    table::{Binding, Client, Terms},
 };
 use crate::{
     config::ReservationConfig,
-    lease::{Change, Conflict, ConflictCause, Contents, Lease, LeaseState},
+    lease::{Change, Conflict, ConflictCause, Lease, LeaseState, Row},
     pool::{Hold, IaKind, Resource},
     time::Time,
 };
@@ -94,14 +94,14 @@ impl Engine {
         if self.table.bound(client) == Some(resource) {
             return;
         }
-        let client = self.end_offers(client, resource);
+        self.end_offers(client, resource);
         if self.offers.is_full()
             && let Some((other, oldest)) = self.offers.take_oldest()
         {
             self.free(other.link, oldest, Hold::Offer);
         }
         self.hold(client.link, resource, Hold::Offer);
-        self.offers.insert(now, client, resource);
+        self.offers.insert(now, Arc::new(client.clone()), resource);
     }
 
     /// Takes back what was offered to a client.
@@ -113,12 +113,11 @@ impl Engine {
     }
 
     /// Ends the offers of this client, and the offer of this resource.
-    fn end_offers(&mut self, client: &Client, resource: Resource) -> Arc<Client> {
+    fn end_offers(&mut self, client: &Client, resource: Resource) {
         self.withdraw_offer(client);
         if self.offers.remove(resource).is_some() {
             self.free(client.link, resource, Hold::Offer);
         }
-        Arc::new(client.clone())
     }
 
     /// Leases what was chosen to a client, or extends its lease. Returns whether the promise has to wait for the
@@ -132,9 +131,10 @@ impl Engine {
 
     /// Gives a client a resource that nobody holds; it has to part with what it had before.
     fn bind(&mut self, now: Time, client: &Client, resource: Resource) {
-        let client = self.end_offers(client, resource);
-        if let Some((old, binding)) = self.table.of(&client) {
-            if binding.state == LeaseState::Bound {
+        self.end_offers(client, resource);
+        if let Some(binding) = self.table.of(client) {
+            let old = binding.resource;
+            if binding.is_bound() {
                 self.part_with(old);
             } else if old != resource {
                 self.table.remove(old);
@@ -142,17 +142,14 @@ impl Engine {
             }
         }
         self.hold(client.link, resource, Hold::Lease);
-        self.table.insert(
-            resource,
-            Binding {
-                client,
-                state: LeaseState::Bound,
-                preferred_until: now,
-                valid_until: now,
-                expires_at: now,
-                stored_until: Time::EPOCH,
-            },
-        );
+        let terms = Terms {
+            state: LeaseState::Bound,
+            preferred_until: now,
+            valid_until: now,
+            expires_at: now,
+            stored_until: Time::EPOCH,
+        };
+        self.table.insert(client, resource, terms);
     }
 
     /// Promises the link's lifetimes from now on for a bound resource.
@@ -161,17 +158,17 @@ impl Engine {
     /// already does not wait for the disk.
     fn extend(&mut self, now: Time, resource: Resource) -> bool {
         let Some(binding) = self.table.get(resource) else { return true };
-        let lifetimes = self.links[binding.client.link as usize].config.lifetimes;
+        let lifetimes = self.links[binding.link as usize].config.lifetimes;
         let valid_until = now.after_lifetime(lifetimes.valid);
         let preferred_until = now.after_lifetime(lifetimes.preferred);
-        let write = binding.stored_until < valid_until.after(self.horizon / 2);
-        let needs_commit = binding.stored_until < valid_until;
+        let write = binding.terms.stored_until < valid_until.after(self.horizon / 2);
+        let needs_commit = binding.terms.stored_until < valid_until;
         let horizon = self.horizon;
-        self.table.update(resource, |binding| {
-            binding.valid_until = valid_until;
-            binding.preferred_until = preferred_until;
+        self.table.update(resource, |terms| {
+            terms.valid_until = valid_until;
+            terms.preferred_until = preferred_until;
             // A longer promise, under an earlier configuration, still stands.
-            binding.expires_at = binding.expires_at.max(valid_until.after(horizon));
+            terms.expires_at = terms.expires_at.max(valid_until.after(horizon));
         });
         if write {
             self.put(resource);
@@ -185,10 +182,10 @@ impl Engine {
         let Grant { link, duid, iaid, address, at } = *grant;
         let resource = Resource::from(address);
         let client = Client { link, duid, kind: IaKind::Na, iaid };
-        let Some((bound, binding)) = self.table.of(&client) else { return };
+        let Some(binding) = self.table.of(&client) else { return };
         let valid_until = at.after_lifetime(self.links[link as usize].config.lifetimes.valid);
-        let is_news = valid_until > binding.valid_until;
-        if bound == resource && binding.state == LeaseState::Bound && is_news {
+        let is_news = valid_until > binding.terms.valid_until;
+        if binding.resource == resource && binding.is_bound() && is_news {
             self.extend(at, resource);
         }
     }
@@ -196,16 +193,16 @@ impl Engine {
     /// Has the store write down a binding as it is.
     fn put(&mut self, resource: Resource) {
         let Some(binding) = self.table.get(resource) else { return };
-        let Binding { client, state, preferred_until, valid_until, expires_at, stored_until: _ } = binding;
+        let Terms { state, preferred_until, valid_until, expires_at, stored_until: _ } = binding.terms;
         self.batch.changes.push(Change::PutLease(Lease {
             resource,
-            link: self.links[client.link as usize].config.name.clone(),
-            duid: client.duid,
-            iaid: client.iaid,
-            state: *state,
-            preferred_until: *preferred_until,
-            valid_until: *valid_until,
-            expires_at: *expires_at,
+            link: Arc::clone(&self.links[binding.link as usize].name),
+            duid: binding.duid(),
+            iaid: binding.iaid,
+            state,
+            preferred_until,
+            valid_until,
+            expires_at,
         }));
     }
 
@@ -218,7 +215,7 @@ impl Engine {
     /// Ends a lease at the operator's wish, who has to know that the client does not use it any more; `false` where
     /// there is none.
     pub fn release_lease(&mut self, resource: Resource) -> bool {
-        let bound = self.table.get(resource).is_some_and(|binding| binding.state == LeaseState::Bound);
+        let bound = self.table.get(resource).is_some_and(Binding::is_bound);
         if bound {
             self.release(resource);
         }
@@ -257,37 +254,37 @@ impl Engine {
     /// the answer is lost, so nobody else gets it before all that was promised of it has ended.
     pub(super) fn part_with(&mut self, resource: Resource) {
         if let Some(binding) = self.table.get(resource) {
-            self.take_out_of_use(resource, ConflictCause::Withdrawn, binding.expires_at);
+            self.take_out_of_use(resource, ConflictCause::Withdrawn, binding.terms.expires_at);
         }
     }
 
     fn take_out_of_use(&mut self, resource: Resource, cause: ConflictCause, until: Time) {
         self.unbind(resource);
-        let Some(Binding { client, .. }) = self.table.remove(resource) else { return };
-        self.hold(client.link, resource, Hold::Conflict);
-        let link = self.links[client.link as usize].config.name.clone();
-        let conflict = Conflict { resource, link, duid: client.duid, cause, until };
+        let Some(binding) = self.table.remove(resource) else { return };
+        self.hold(binding.link, resource, Hold::Conflict);
+        let link = Arc::clone(&self.links[binding.link as usize].name);
+        let conflict = Conflict { resource, link, duid: binding.duid(), cause, until };
         self.batch.changes.push(Change::RemoveLease(resource));
         self.batch.changes.push(Change::PutConflict(conflict.clone()));
-        self.conflicts.insert(client.link, conflict);
+        self.conflicts.insert(binding.link, conflict);
     }
 
     /// Frees a bound resource and has the kernel forget it. The client is remembered.
     fn unbind(&mut self, resource: Resource) {
         let Some(binding) = self.table.get(resource) else { return };
-        let client = Arc::clone(&binding.client);
-        self.free(client.link, resource, Hold::Lease);
+        let (link, duid) = (binding.link, binding.duid());
+        self.free(link, resource, Hold::Lease);
         // Prefixes are not the kernel's.
-        if client.kind == IaKind::Na {
-            self.batch.forget.push((client.link, client.duid));
+        if resource.kind() == IaKind::Na {
+            self.batch.forget.push((link, duid));
         }
-        self.table.update(resource, |binding| binding.state = LeaseState::Remembered);
+        self.table.update(resource, |terms| terms.state = LeaseState::Remembered);
     }
 
     /// Frees what has run out: leases, offers and conflicts. Leases that end cost no write, since their row in
     /// the store says when they end.
     pub fn expire(&mut self, now: Time) {
-        while let Some(resource) = self.table.next_expired(now) {
+        while let Some(resource) = self.table.take_expired(now) {
             self.unbind(resource);
         }
         while let Some((client, resource)) = self.offers.take_expired(now) {
@@ -313,54 +310,68 @@ impl Engine {
         true
     }
 
-    /// Fills the state from the store.
-    pub(super) fn take_up(&mut self, contents: Contents, now: Time) {
-        let Contents { mut leases, conflicts } = contents;
-        // An IA may have several rows, of which the one that it still holds counts, then the latest.
-        leases.sort_by_key(|lease| {
-            (lease.state == LeaseState::Bound && lease.expires_at > now, lease.expires_at)
-        });
-        for lease in leases.into_iter().rev() {
-            let Lease { resource, link, duid, iaid, state, preferred_until, valid_until, expires_at } = lease;
-            let state = if expires_at <= now { LeaseState::Remembered } else { state };
-            let client = index_of(&self.links, &link)
-                .map(|link| Arc::new(Client { link, duid, kind: resource.kind(), iaid }))
-                .filter(|client| self.table.resource_of(client).is_none());
-            let Some(client) = client else {
-                if state == LeaseState::Bound {
-                    self.obstacles.insert_until(resource, expires_at);
-                }
-                continue;
-            };
-            if state == LeaseState::Bound {
-                self.hold(client.link, resource, Hold::Lease);
-            }
-            self.table.insert(
-                resource,
-                Binding { client, state, preferred_until, valid_until, expires_at, stored_until: expires_at },
-            );
-        }
-        for conflict in conflicts {
-            if conflict.until <= now {
-                // Somebody else may have had it since then, under another configuration.
-                self.batch.changes.push(Change::RemoveConflict(conflict.resource));
-            } else if let Some(link) = index_of(&self.links, &conflict.link) {
-                self.hold(link, conflict.resource, Hold::Conflict);
-                self.conflicts.insert(link, conflict);
-            } else {
-                self.obstacles.insert_until(conflict.resource, conflict.until);
-            }
+    /// Makes room for about so many leases.
+    pub fn expect(&mut self, leases: usize) {
+        self.table.reserve(leases);
+    }
+
+    /// Takes up something else that is in the store, before the first message is handled.
+    pub fn take_up(&mut self, row: Row, now: Time) {
+        match row {
+            Row::Lease(lease) => self.take_up_lease(lease, now),
+            Row::Conflict(conflict) => self.take_up_conflict(conflict, now),
         }
     }
 
-    /// What the kernel may serve of a resource: a bound address that the engine, too, would give this client with
+    fn take_up_lease(&mut self, lease: Lease, now: Time) {
+        let Lease { resource, link, duid, iaid, state, preferred_until, valid_until, expires_at } = lease;
+        let state = if expires_at <= now { LeaseState::Remembered } else { state };
+        let client =
+            index_of(&self.links, &link).map(|link| Client { link, duid, kind: resource.kind(), iaid });
+        // An IA may have several rows, of which the one that it still holds counts, then the latest.
+        let other = client.as_ref().and_then(|client| self.table.of(client));
+        let rank = |state, expires_at| (state == LeaseState::Bound, expires_at);
+        let counts = other
+            .is_none_or(|other| rank(state, expires_at) >= rank(other.terms.state, other.terms.expires_at));
+        let Some(client) = client.filter(|_| counts) else {
+            if state == LeaseState::Bound {
+                self.obstacles.insert_until(resource, expires_at);
+            }
+            return;
+        };
+        if let Some(other) = other.map(|other| other.resource).and_then(|other| self.table.remove(other))
+            && other.is_bound()
+        {
+            self.free(client.link, other.resource, Hold::Lease);
+            self.obstacles.insert_until(other.resource, other.terms.expires_at);
+        }
+        if state == LeaseState::Bound {
+            self.hold(client.link, resource, Hold::Lease);
+        }
+        let terms = Terms { state, preferred_until, valid_until, expires_at, stored_until: expires_at };
+        self.table.insert(&client, resource, terms);
+    }
+
+    fn take_up_conflict(&mut self, conflict: Conflict, now: Time) {
+        if conflict.until <= now {
+            // Somebody else may have had it since then, under another configuration.
+            self.batch.changes.push(Change::RemoveConflict(conflict.resource));
+        } else if let Some(link) = index_of(&self.links, &conflict.link) {
+            self.hold(link, conflict.resource, Hold::Conflict);
+            self.conflicts.insert(link, conflict);
+        } else {
+            self.obstacles.insert_until(conflict.resource, conflict.until);
+        }
+    }
+
+    /// What the kernel may serve of a binding: a bound address that the engine, too, would give this client with
     /// the options of its link, up to what storage covers.
-    pub(super) fn kernel_binding(&self, resource: Resource) -> Option<KernelBinding> {
-        let address = resource.address()?;
-        let binding = self.table.get(resource).filter(|binding| binding.state == LeaseState::Bound)?;
-        let client = &binding.client;
+    pub(super) fn kernel_binding(&self, binding: &Binding) -> Option<KernelBinding> {
+        let resource = binding.resource;
+        let address = resource.address().filter(|_| binding.is_bound())?;
+        let client = binding.client();
         let link = &self.links[client.link as usize];
-        let host = Host::of(client);
+        let host = Host::of(&client);
         // The kernel does not look at the MAC address, which counts only where the DUID has no reservation.
         let is_sure = match link.reservation(&host, Some(client.iaid)) {
             Some(ReservationConfig { address: Some(own), .. }) => *own == address,
@@ -377,12 +388,12 @@ impl Engine {
             duid: client.duid,
             iaid: client.iaid,
             address,
-            serve_until: binding.stored_until.before_lifetime(link.config.lifetimes.valid),
+            serve_until: binding.terms.stored_until.before_lifetime(link.config.lifetimes.valid),
         })
     }
 }
 
 /// The index of the link with this name.
 fn index_of(links: &[super::link::Link], name: &str) -> Option<u32> {
-    links.iter().position(|link| link.config.name == name).map(|index| index as u32)
+    links.iter().position(|link| *link.name == *name).map(|index| index as u32)
 }

@@ -4,6 +4,7 @@ use std::{
     collections::{HashMap, HashSet},
     fmt,
     net::Ipv6Addr,
+    sync::Arc,
 };
 
 use dhcp6_common::wire::{Duid, OptionCode};
@@ -18,6 +19,8 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) config: LinkConfig,
+    /// The name in the configuration, for the rows of the store.
+    pub(super) name: Arc<str>,
     /// Those of addresses, then those of prefixes, each in the order of the configuration.
     pools: Vec<ResourcePool>,
     /// What is reserved and no pool could assign: outside all of them, or excluded.
@@ -79,6 +82,7 @@ impl Link {
             pools.push(ResourcePool::of_prefixes(prefix, length, &exclude, config.allocation));
         }
         let mut link = Self {
+            name: config.name.as_str().into(),
             pools,
             outside: HashMap::new(),
             knows_macs: config.knows_macs(),

@@ -249,8 +249,8 @@ pub struct Grant {
 impl Engine {
     /// Takes up service with what the store holds.
     ///
-    /// Leases and conflicts of links that are not configured are left in the store and otherwise ignored. `seed`
-    /// drives random allocation.
+    /// Leases and conflicts of links that are not configured are left in the store, and kept from everybody until they
+    /// end. `seed` drives random allocation.
     pub fn new(config: &Config, server: Duid, contents: Contents, now: Time, seed: u64) -> Self {
         let mut engine = Self {
             server,
@@ -266,7 +266,7 @@ impl Engine {
             batch: Batch::default(),
             unsaved: Unsaved::default(),
         };
-        engine.take_up(contents, now);
+        contents.into_iter().for_each(|row| engine.take_up(row, now));
         engine
     }
 
@@ -303,7 +303,7 @@ impl Engine {
             }) = change
             {
                 self.table.stored(*resource, duid, *iaid, *expires_at);
-                served.extend(self.kernel_binding(*resource));
+                served.extend(self.table.get(*resource).and_then(|binding| self.kernel_binding(binding)));
             }
         }
         served
@@ -311,12 +311,12 @@ impl Engine {
 
     /// Everything that the kernel may serve: to fill its maps at start.
     pub fn kernel_bindings(&self) -> impl Iterator<Item = KernelBinding> {
-        self.table.iter().filter_map(|(resource, _)| self.kernel_binding(resource))
+        self.table.iter().filter_map(|binding| self.kernel_binding(binding))
     }
 
     /// Whether the kernel may serve a resource, as far as storage goes.
     pub fn is_in_kernel(&self, resource: Resource) -> bool {
-        self.kernel_binding(resource).is_some()
+        self.table.get(resource).is_some_and(|binding| self.kernel_binding(binding).is_some())
     }
 
     /// Whether an option of a Solicit never changes the answer, whatever its value, so that the kernel need not

@@ -1,11 +1,16 @@
 //! The bindings in memory: by resource, by client and by expiry.
+//!
+//! There may be millions, so each is held once, in a slot without padding and without memory of its own, and the indexes
+//! hold numbers of slots.
 
 use std::{
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
+    cmp::Reverse,
+    collections::BinaryHeap,
+    hash::{BuildHasher as _, RandomState},
 };
 
 use dhcp6_common::wire::Duid;
+use hashbrown::{HashTable, hash_table::Entry};
 
 use crate::{
     lease::LeaseState,
@@ -23,10 +28,9 @@ pub(super) struct Client {
     pub(super) iaid: u32,
 }
 
-/// A resource and the client that has it, or had it.
-#[derive(Clone, Debug)]
-pub(super) struct Binding {
-    pub(super) client: Arc<Client>,
+/// What a client has of a resource, or had.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms {
     pub(super) state: LeaseState,
     /// Promised by the daemon.
     pub(super) preferred_until: Time,
@@ -38,80 +42,263 @@ pub(super) struct Binding {
     pub(super) stored_until: Time,
 }
 
+/// A resource and the client that has it, or had it.
+#[derive(Clone, Debug)]
+pub(super) struct Binding {
+    duid: PackedDuid,
+    pub(super) terms: Terms,
+    /// Index of the link.
+    pub(super) link: u32,
+    pub(super) iaid: u32,
+    pub(super) resource: Resource,
+}
+
+/// All but the longest DUIDs lie in the binding itself.
+#[derive(Clone, Debug)]
+enum PackedDuid {
+    Short { len: u8, octets: [u8; Self::SHORT] },
+    Long(Box<Duid>),
+}
+
+const _: () = assert!(size_of::<Option<Binding>>() == 96, "a million of them are worth a look");
+
 /// All bindings. A resource has at most one, and so has an IA.
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    bindings: HashMap<Resource, Binding>,
-    resources: HashMap<Arc<Client>, Resource>,
-    /// Of bound resources only.
-    expiries: BTreeSet<(Time, Resource)>,
+    slots: Vec<Option<Binding>>,
+    vacant: Vec<u32>,
+    by_resource: HashTable<u32>,
+    by_client: HashTable<u32>,
+    expiries: Expiries,
+    hasher: RandomState,
+}
+
+/// When slots are to be looked at, at the latest.
+///
+/// A lease that is renewed costs nothing here: when the time that it had before comes, its slot is noted once more. So
+/// each slot is in the queue once, or not at all, but for those whose times were made shorter.
+#[derive(Debug, Default)]
+struct Expiries {
+    /// Seconds since the Unix epoch, and slot.
+    queue: BinaryHeap<Reverse<(u32, u32)>>,
+    /// The earliest second that each slot is queued for; [`Expiries::NOT_QUEUED`] where it is not.
+    queued: Vec<u32>,
+}
+
+impl Expiries {
+    const NOT_QUEUED: u32 = u32::MAX;
+
+    /// Has a slot looked at in the second in which, or before which, its time comes. One that never comes, or in the
+    /// next century, is not noted.
+    fn note(&mut self, slot: u32, at: Time) {
+        let Ok(second) = u32::try_from(at.as_millis().div_ceil(1000)) else { return };
+        if self.queued.len() <= slot as usize {
+            self.queued.resize(slot as usize + 1, Self::NOT_QUEUED);
+        }
+        let queued = &mut self.queued[slot as usize];
+        if second < *queued {
+            *queued = second;
+            self.queue.push(Reverse((second, slot)));
+        }
+    }
+
+    /// The next slot to be looked at.
+    fn take_due(&mut self, now: Time) -> Option<u32> {
+        while let Some(Reverse((second, slot))) = self.queue.peek().copied()
+            && u64::from(second) <= now.as_millis() / 1000
+        {
+            self.queue.pop();
+            let queued = &mut self.queued[slot as usize];
+            if *queued == second {
+                *queued = Self::NOT_QUEUED;
+                return Some(slot);
+            }
+        }
+        None
+    }
+}
+
+impl PackedDuid {
+    const SHORT: usize = 22;
+
+    fn new(duid: &Duid) -> Self {
+        let from = duid.as_slice();
+        let mut octets = [0; Self::SHORT];
+        match octets.get_mut(..from.len()) {
+            Some(to) => {
+                to.copy_from_slice(from);
+                Self::Short { len: from.len() as u8, octets }
+            }
+            None => Self::Long(Box::new(*duid)),
+        }
+    }
+
+    fn as_slice(&self) -> &[u8] {
+        match self {
+            Self::Short { len, octets } => &octets[..usize::from(*len)],
+            Self::Long(duid) => duid.as_slice(),
+        }
+    }
+}
+
+impl Binding {
+    pub(super) fn duid(&self) -> Duid {
+        Duid::new(self.duid.as_slice()).expect("it was made of a DUID")
+    }
+
+    pub(super) fn client(&self) -> Client {
+        Client { link: self.link, duid: self.duid(), kind: self.resource.kind(), iaid: self.iaid }
+    }
+
+    pub(super) fn is_bound(&self) -> bool {
+        self.terms.state == LeaseState::Bound
+    }
+
+    fn is_of(&self, client: &Client) -> bool {
+        self.iaid == client.iaid
+            && self.duid.as_slice() == client.duid.as_slice()
+            && self.link == client.link
+            && self.resource.kind() == client.kind
+    }
 }
 
 impl Table {
     pub(super) fn get(&self, resource: Resource) -> Option<&Binding> {
-        self.bindings.get(&resource)
-    }
-
-    pub(super) fn resource_of(&self, client: &Client) -> Option<Resource> {
-        self.resources.get(client).copied()
+        self.slots[self.slot(resource)? as usize].as_ref()
     }
 
     /// The client's binding, whatever its state.
-    pub(super) fn of(&self, client: &Client) -> Option<(Resource, &Binding)> {
-        let resource = self.resource_of(client)?;
-        Some((resource, &self.bindings[&resource]))
+    pub(super) fn of(&self, client: &Client) -> Option<&Binding> {
+        let hash =
+            hash_of_client(&self.hasher, client.link, client.duid.as_slice(), client.kind, client.iaid);
+        let slots = &self.slots;
+        let is_it = |slot: &u32| slots[*slot as usize].as_ref().is_some_and(|binding| binding.is_of(client));
+        slots[*self.by_client.find(hash, is_it)? as usize].as_ref()
+    }
+
+    pub(super) fn resource_of(&self, client: &Client) -> Option<Resource> {
+        self.of(client).map(|binding| binding.resource)
     }
 
     /// The resource that the client holds now.
     pub(super) fn bound(&self, client: &Client) -> Option<Resource> {
-        self.of(client)
-            .filter(|(_, binding)| binding.state == LeaseState::Bound)
-            .map(|(resource, _)| resource)
+        self.of(client).filter(|binding| binding.is_bound()).map(|binding| binding.resource)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (Resource, &Binding)> {
-        self.bindings.iter().map(|(resource, binding)| (*resource, binding))
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Binding> {
+        self.slots.iter().flatten()
     }
 
     /// Inserts a binding or replaces the resource's. The client must have no other.
-    pub(super) fn insert(&mut self, resource: Resource, binding: Binding) {
-        debug_assert!(self.resource_of(&binding.client).is_none_or(|other| other == resource));
-        self.remove(resource);
-        if binding.state == LeaseState::Bound {
-            self.expiries.insert((binding.expires_at, resource));
+    pub(super) fn insert(&mut self, client: &Client, resource: Resource, terms: Terms) {
+        debug_assert_eq!(client.kind, resource.kind());
+        debug_assert!(self.of(client).is_none_or(|other| other.resource == resource));
+        let binding = Binding {
+            duid: PackedDuid::new(&client.duid),
+            terms,
+            link: client.link,
+            iaid: client.iaid,
+            resource,
+        };
+        let Self { slots, vacant, by_resource, by_client, expiries, hasher } = self;
+        let of = |slot: u32| slots[slot as usize].as_ref().expect("an index has no vacant slots");
+        let entry = by_resource.entry(
+            hasher.hash_one(resource),
+            |slot| of(*slot).resource == resource,
+            |slot| hasher.hash_one(of(*slot).resource),
+        );
+        let Entry::Vacant(entry) = entry else {
+            self.remove(resource);
+            return self.insert(client, resource, terms);
+        };
+        let slot = vacant.pop().unwrap_or(slots.len() as u32);
+        entry.insert(slot);
+        let hash = hash_of_owner(hasher, &binding);
+        if terms.state == LeaseState::Bound {
+            expiries.note(slot, terms.expires_at);
         }
-        self.resources.insert(Arc::clone(&binding.client), resource);
-        self.bindings.insert(resource, binding);
+        if let Some(vacant) = slots.get_mut(slot as usize) {
+            *vacant = Some(binding);
+        } else {
+            slots.push(Some(binding));
+        }
+        let of = |slot: u32| slots[slot as usize].as_ref().expect("an index has no vacant slots");
+        by_client.insert_unique(hash, slot, |slot| hash_of_owner(hasher, of(*slot)));
+    }
+
+    /// Makes room for so many more bindings at once.
+    pub(super) fn reserve(&mut self, more: usize) {
+        let Self { slots, by_resource, by_client, hasher, .. } = self;
+        let of = |slot: &u32| slots[*slot as usize].as_ref().expect("an index has no vacant slots");
+        by_resource.reserve(more, |slot| hasher.hash_one(of(slot).resource));
+        by_client.reserve(more, |slot| hash_of_owner(hasher, of(slot)));
+        slots.reserve(more);
     }
 
     pub(super) fn remove(&mut self, resource: Resource) -> Option<Binding> {
-        let binding = self.bindings.remove(&resource)?;
-        self.resources.remove(&binding.client);
-        self.expiries.remove(&(binding.expires_at, resource));
+        let slot = self.slot(resource)?;
+        let binding = self.slots[slot as usize].take()?;
+        let Self { vacant, by_resource, by_client, hasher, .. } = self;
+        if let Ok(entry) = by_resource.find_entry(hasher.hash_one(resource), |other| *other == slot) {
+            entry.remove();
+        }
+        if let Ok(entry) = by_client.find_entry(hash_of_owner(hasher, &binding), |other| *other == slot) {
+            entry.remove();
+        }
+        vacant.push(slot);
         Some(binding)
     }
 
-    /// Changes a binding in place, but for its client.
-    pub(super) fn update(&mut self, resource: Resource, change: impl FnOnce(&mut Binding)) {
-        if let Some(mut binding) = self.remove(resource) {
-            change(&mut binding);
-            self.insert(resource, binding);
+    /// Changes a binding's terms.
+    pub(super) fn update(&mut self, resource: Resource, change: impl FnOnce(&mut Terms)) {
+        let Some(slot) = self.slot(resource) else { return };
+        let Some(binding) = &mut self.slots[slot as usize] else { return };
+        change(&mut binding.terms);
+        if binding.is_bound() {
+            self.expiries.note(slot, binding.terms.expires_at);
         }
     }
 
     /// Notes that the store now vouches for a client's binding up to `until`. Nothing where the resource has
     /// changed hands meanwhile.
     pub(super) fn stored(&mut self, resource: Resource, duid: &Duid, iaid: u32, until: Time) {
-        if let Some(binding) = self.bindings.get_mut(&resource)
-            && binding.client.duid == *duid
-            && binding.client.iaid == iaid
+        if let Some(slot) = self.slot(resource)
+            && let Some(binding) = &mut self.slots[slot as usize]
+            && binding.duid.as_slice() == duid.as_slice()
+            && binding.iaid == iaid
         {
-            binding.stored_until = until;
+            binding.terms.stored_until = until;
         }
     }
 
-    /// A bound resource whose time has come.
-    pub(super) fn next_expired(&self, now: Time) -> Option<Resource> {
-        self.expiries.first().filter(|(expires_at, _)| *expires_at <= now).map(|(_, resource)| *resource)
+    /// A bound resource whose time has come, at most a second late. The caller ends its lease.
+    pub(super) fn take_expired(&mut self, now: Time) -> Option<Resource> {
+        while let Some(slot) = self.expiries.take_due(now) {
+            let Some(binding) = self.slots[slot as usize].as_ref().filter(|binding| binding.is_bound())
+            else {
+                continue;
+            };
+            if binding.terms.expires_at <= now {
+                return Some(binding.resource);
+            }
+            self.expiries.note(slot, binding.terms.expires_at);
+        }
+        None
     }
+
+    fn slot(&self, resource: Resource) -> Option<u32> {
+        let slots = &self.slots;
+        let is_it =
+            |slot: &u32| slots[*slot as usize].as_ref().is_some_and(|binding| binding.resource == resource);
+        self.by_resource.find(self.hasher.hash_one(resource), is_it).copied()
+    }
+}
+
+fn hash_of_owner(hasher: &RandomState, binding: &Binding) -> u64 {
+    let Binding { duid, link, iaid, resource, .. } = binding;
+    hash_of_client(hasher, *link, duid.as_slice(), resource.kind(), *iaid)
+}
+
+fn hash_of_client(hasher: &RandomState, link: u32, duid: &[u8], kind: IaKind, iaid: u32) -> u64 {
+    hasher.hash_one((link, duid, kind, iaid))
 }

@@ -5,7 +5,10 @@ use std::fmt;
 use dhcp6_common::wire::Duid;
 use serde::{Deserialize, Serialize};
 
-use super::{Engine, table::Binding};
+use super::{
+    Engine,
+    table::{Binding, Terms},
+};
 use crate::{
     config::ClientKey,
     lease::LeaseState,
@@ -105,17 +108,14 @@ impl Engine {
         for link in &self.links {
             for (resource, client) in IaKind::ALL.into_iter().flat_map(|kind| link.reserved(kind)) {
                 let Some(binding) = self.table.get(resource) else { continue };
-                let is_owner = |key: &ClientKey| *key == ClientKey::Duid(binding.client.duid);
-                if binding.state == LeaseState::Bound
-                    && matches!(client, ClientKey::Duid(_))
-                    && !is_owner(client)
-                {
+                let is_owner = |key: &ClientKey| *key == ClientKey::Duid(binding.duid());
+                if binding.is_bound() && matches!(client, ClientKey::Duid(_)) && !is_owner(client) {
                     waiting.push(WaitingReservation {
                         link: &link.config.name,
                         resource,
                         client,
-                        holder: binding.client.duid,
-                        until: binding.expires_at,
+                        holder: binding.duid(),
+                        until: binding.terms.expires_at,
                     });
                 }
             }
@@ -135,27 +135,26 @@ impl Engine {
 
     /// The binding of an address or prefix.
     pub fn lease_of(&self, resource: Resource) -> Option<LeaseView<'_>> {
-        self.table.get(resource).map(|binding| self.lease_view(resource, binding))
+        self.table.get(resource).map(|binding| self.lease_view(binding))
     }
 
-    fn lease_view(&self, resource: Resource, binding: &Binding) -> LeaseView<'_> {
-        let Binding { client, state, preferred_until, valid_until, expires_at, stored_until: _ } = binding;
+    fn lease_view(&self, binding: &Binding) -> LeaseView<'_> {
+        let Terms { state, preferred_until, valid_until, expires_at, stored_until: _ } = binding.terms;
         LeaseView {
-            link: &self.links[client.link as usize].config.name,
-            duid: client.duid,
-            iaid: client.iaid,
-            resource,
-            state: *state,
-            preferred_until: *preferred_until,
-            valid_until: *valid_until,
-            expires_at: *expires_at,
+            link: &self.links[binding.link as usize].config.name,
+            duid: binding.duid(),
+            iaid: binding.iaid,
+            resource: binding.resource,
+            state,
+            preferred_until,
+            valid_until,
+            expires_at,
         }
     }
 
     /// The bindings, by address and prefix.
     pub fn leases(&self) -> Vec<LeaseView<'_>> {
-        let view = |(resource, binding): (_, &Binding)| self.lease_view(resource, binding);
-        let mut leases: Vec<_> = self.table.iter().map(view).collect();
+        let mut leases: Vec<_> = self.table.iter().map(|binding| self.lease_view(binding)).collect();
         leases.sort_unstable_by_key(|lease| lease.resource);
         leases
     }
@@ -180,17 +179,15 @@ impl Engine {
         }
         let mut rows = Vec::new();
         if wanted(ResourceState::Used) {
-            let bound = self.table.iter().filter(|(resource, binding)| {
-                binding.client.link == link && resource.kind() == kind && binding.state == LeaseState::Bound
+            let bound = self.table.iter().filter(|binding| {
+                binding.link == link && binding.resource.kind() == kind && binding.is_bound()
             });
-            let owned = |(resource, binding): (_, &Binding)| {
-                row(resource, ResourceState::Used, Some(binding.client.duid))
-            };
+            let owned = |binding: &Binding| row(binding.resource, ResourceState::Used, Some(binding.duid()));
             rows.extend(bound.map(owned));
         }
         if wanted(ResourceState::Conflict) {
-            let conflicts = { self.conflicts.iter() }
-                .filter(|c| c.link == link_state.config.name && c.resource.kind() == kind);
+            let conflicts =
+                { self.conflicts.iter() }.filter(|c| c.link == link_state.name && c.resource.kind() == kind);
             rows.extend(conflicts.map(|c| row(c.resource, ResourceState::Conflict, Some(c.duid))));
         }
         if wanted(ResourceState::Excluded) {

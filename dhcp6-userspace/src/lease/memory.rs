@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::{Change, ClockReading, Conflict, Contents, Lease, Store, StoreError, store};
+use super::{Change, ClockReading, Conflict, Contents, Lease, Row, Store, StoreError, store};
 use crate::pool::Resource;
 
 /// A [`Store`] that forgets everything at the end of the process and fails where a test wants it to.
@@ -54,8 +54,10 @@ impl MemoryStore {
 }
 
 impl Store for MemoryStore {
-    fn load(&mut self) -> Result<Contents, StoreError> {
-        Ok(self.contents())
+    fn read(&mut self, take: &mut dyn FnMut(Row)) -> Result<(), StoreError> {
+        // Whoever takes a row may use the store.
+        self.contents().into_iter().for_each(take);
+        Ok(())
     }
 
     fn clock(&mut self) -> Result<Option<ClockReading>, StoreError> {

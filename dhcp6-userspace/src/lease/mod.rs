@@ -6,12 +6,14 @@ mod server_duid;
 mod sqlite;
 mod store;
 
+use std::sync::Arc;
+
 use dhcp6_common::wire::Duid;
 
 pub use memory::MemoryStore;
 pub use server_duid::{ServerDuidError, server_duid};
 pub use sqlite::{SqliteStore, read_database};
-pub use store::{Contents, Store, StoreError};
+pub use store::{Contents, Row, Store, StoreError};
 
 use crate::{pool::Resource, time::Time};
 
@@ -21,7 +23,7 @@ pub struct Lease {
     /// The leased address or delegated prefix.
     pub resource: Resource,
     /// Name of the link.
-    pub link: String,
+    pub link: Arc<str>,
     /// The client.
     pub duid: Duid,
     /// The client's IA, of the kind that holds such a resource.
@@ -51,7 +53,7 @@ pub struct Conflict {
     /// The address or prefix.
     pub resource: Resource,
     /// Name of the link.
-    pub link: String,
+    pub link: Arc<str>,
     /// The client that had it.
     pub duid: Duid,
     /// Why it is out of use.

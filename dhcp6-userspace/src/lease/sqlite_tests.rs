@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-use super::{CHECKPOINT_PAGES, MIGRATIONS, SqliteStore};
+use super::{CHECKPOINT_PAGES, MIGRATIONS, NEWEST_SCHEMA, SqliteStore};
 use crate::{
     lease::{
         Change, Conflict, ConflictCause, Contents, Lease, LeaseState, MemoryStore, Store as _, StoreError,
@@ -75,7 +75,7 @@ fn everything_is_read_back_after_a_restart() {
             preferred_until: Time::EPOCH,
             valid_until: Time::NEVER,
             expires_at: Time::NEVER,
-            link: String::new(),
+            link: "".into(),
             ..lease(4)
         },
         Lease { resource: Ipv6Addr::from(u128::MAX).into(), ..lease(6) },
@@ -235,7 +235,7 @@ fn contradictory_leases_are_refused_by_every_store() {
 
 #[test]
 fn an_unknown_schema_is_refused_and_left_alone() {
-    for version in ["3", "-1"] {
+    for version in [NEWEST_SCHEMA + 1, -1] {
         let directory = directory();
         drop(open(&directory));
         tamper(&directory, &format!("PRAGMA journal_mode = DELETE; PRAGMA user_version = {version}"));
@@ -243,7 +243,7 @@ fn an_unknown_schema_is_refused_and_left_alone() {
         let before = fs::read(&path).unwrap();
         let error = SqliteStore::open(&path).unwrap_err();
         assert!(
-            matches!(error, StoreError::UnknownSchema { found, known: 2, .. } if found.to_string() == version),
+            matches!(error, StoreError::UnknownSchema { found, known: NEWEST_SCHEMA, .. } if found == version),
             "{error}"
         );
         assert_eq!(fs::read(&path).unwrap(), before);
@@ -387,7 +387,7 @@ fn any_lease() -> impl Strategy<Value = Lease> {
             times.sort();
             Lease {
                 resource: resource(last),
-                link,
+                link: link.into(),
                 duid: Duid::new(&duid).unwrap(),
                 iaid,
                 state: if bound { LeaseState::Bound } else { LeaseState::Remembered },

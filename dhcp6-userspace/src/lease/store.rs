@@ -6,13 +6,33 @@ use super::{Change, ClockReading, Conflict, Lease, LeaseState};
 
 /// Durable storage of leases and conflicts.
 pub trait Store: Send {
-    /// Reads everything that is stored.
+    /// Reads everything that is stored, and has it taken row by row: the leases, then the conflicts, each ascending by
+    /// first address.
     ///
     /// # Errors
     ///
-    /// Where something stored cannot be read: there is no half a result, since an unknown lease would be given
+    /// Where something stored cannot be read. What was taken is of no use then, since an unknown lease would be given
     /// to a second client.
-    fn load(&mut self) -> Result<Contents, StoreError>;
+    fn read(&mut self, take: &mut dyn FnMut(Row)) -> Result<(), StoreError>;
+
+    /// About how many rows [`Store::read`] will come with; 0 where that is not known.
+    fn expected_rows(&mut self) -> usize {
+        0
+    }
+
+    /// Everything that is stored.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::read`].
+    fn load(&mut self) -> Result<Contents, StoreError> {
+        let mut contents = Contents::default();
+        self.read(&mut |row| match row {
+            Row::Lease(lease) => contents.leases.push(lease),
+            Row::Conflict(conflict) => contents.conflicts.push(conflict),
+        })?;
+        Ok(contents)
+    }
 
     /// The last reading of the clock; `None` where there is none yet.
     ///
@@ -29,6 +49,15 @@ pub trait Store: Send {
     fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError>;
 }
 
+/// One thing that a [`Store`] holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Row {
+    /// A lease, bound or remembered.
+    Lease(Lease),
+    /// An address or prefix in conflict.
+    Conflict(Conflict),
+}
+
 /// Everything that a [`Store`] holds, ascending by first address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Contents {
@@ -36,6 +65,16 @@ pub struct Contents {
     pub leases: Vec<Lease>,
     /// What is in conflict.
     pub conflicts: Vec<Conflict>,
+}
+
+impl IntoIterator for Contents {
+    type Item = Row;
+    type IntoIter = Box<dyn Iterator<Item = Row>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        let Self { leases, conflicts } = self;
+        Box::new(leases.into_iter().map(Row::Lease).chain(conflicts.into_iter().map(Row::Conflict)))
+    }
 }
 
 /// Why a [`Store`] cannot be opened, read or written.

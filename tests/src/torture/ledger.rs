@@ -211,7 +211,7 @@ mod tests {
         let expires_at = seconds(until);
         let lease = Lease {
             resource: address(),
-            link: "access0".to_owned(),
+            link: "access0".into(),
             duid: ia.duid,
             iaid: ia.iaid,
             state,
@@ -236,7 +236,7 @@ mod tests {
         assert_eq!(lost(&stored(ia(1), LeaseState::Remembered, 200)), 1, "free for others");
         assert_eq!(lost(&stored(ia(2), LeaseState::Bound, 200)), 1, "somebody else's");
         let withheld = |number, cause| {
-            let (link, until) = ("access0".to_owned(), seconds(200));
+            let (link, until) = ("access0".into(), seconds(200));
             let conflict = Conflict { resource: address(), link, duid: ia(number).duid, cause, until };
             Contents { leases: Vec::new(), conflicts: vec![conflict] }
         };

@@ -11,7 +11,7 @@ use dhcp6_userspace::{
     clock::Clock,
     control::{LeaseRow, Query, ask},
     fastpath::{BindingEntry, PinnedMaps},
-    lease::{Lease, LeaseState, read_database},
+    lease::{Lease, LeaseState, Row, read_database},
     pool::Resource,
 };
 use serde::Serialize;
@@ -64,11 +64,14 @@ fn compare(pin_dir: &Path, database: &Path, socket: &Path) -> Result<Verificatio
     let leases = ask::<Vec<LeaseRow>>(socket, &query).ok();
     let maps = PinnedMaps::open(pin_dir)?;
     let entries: Vec<_> = maps.bindings.iter().collect::<Result<_, _>>()?;
-    let (contents, reading) =
-        read_database(database).map_err(|failure| Failure::Unreachable(failure.to_string()))?;
+    let mut stored: HashMap<Resource, Lease> = HashMap::new();
+    let reading = read_database(database, &mut |row| {
+        if let Row::Lease(lease) = row {
+            stored.insert(lease.resource, lease);
+        }
+    })
+    .map_err(|failure| Failure::Unreachable(failure.to_string()))?;
     let (clock, _) = Clock::start(reading.as_ref());
-    let stored: HashMap<Resource, &Lease> =
-        contents.leases.iter().map(|lease| (lease.resource, lease)).collect();
 
     let mut differences = Vec::new();
     let mut found = BTreeSet::new();
@@ -78,7 +81,7 @@ fn compare(pin_dir: &Path, database: &Path, socket: &Path) -> Result<Verificatio
         let address = std::net::Ipv6Addr::from(binding.address);
         let iaid = u32::from_be_bytes(binding.iaid);
         let lease = stored.get(&Resource::from(address)).filter(|lease| {
-            lease.link == name
+            *lease.link == *name
                 && lease.duid == *duid
                 && lease.iaid == iaid
                 && lease.state == LeaseState::Bound
