@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Version of everything in this module.
-pub const LAYOUT_VERSION: u32 = 1;
+pub const LAYOUT_VERSION: u32 = 2;
 
 /// Name of the XDP program in the object.
 pub const PROGRAM: &str = "dhcp6";
@@ -27,7 +27,8 @@ pub const LONG_BINDINGS: &str = "LONG_BINDINGS";
 pub const LINKS: &str = "LINKS";
 /// Array of [`ReplyBlock`], by [`reply_block_index`].
 pub const REPLY_BLOCKS: &str = "REPLY_BLOCKS";
-/// Per-CPU array of `u64`, by [`counter_index`].
+/// Per-CPU array of `u64`, by [`counter_index`]: what the programs count, behind it for as many slots what earlier
+/// programs have counted.
 pub const COUNTERS: &str = "COUNTERS";
 
 /// Key of a binding: link and DUID, zero behind the DUID's last octet.

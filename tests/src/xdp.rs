@@ -135,7 +135,7 @@ impl Lab {
         let address = binding.address;
         self.fast_path
             .bindings
-            .put(binding.link, &binding.duid, address.octets(), binding.iaid, serve_until, None)
+            .put(binding.link, &binding.duid, address.octets(), binding.iaid, serve_until)
             .expect("room for a binding");
         (address, batch)
     }

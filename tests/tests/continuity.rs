@@ -119,6 +119,7 @@ fn no_reply_is_lost_while_daemons_come_and_go() -> Result<()> {
             outcome.map(|()| sent)
         })?;
         assert!(sent > 100, "{plane:?}: {sent} Solicits are no flood");
+        assert_eq!(server.answered()?, u64::from(sent), "{plane:?}: no count is lost");
         assert_eq!(server.ctl_json(&["map", "lookup", DUID_TEXT])?[0]["link"], "access0");
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! Keeps the kernel's maps in step with the engine.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result};
 use dhcp6_common::{Reason, contract::Binding, wire::Duid};
@@ -11,7 +11,10 @@ use crate::{
     config::{Config, XdpModeSetting},
     control::FastPathRow,
     engine::{Engine, Grant, KernelBinding},
-    fastpath::{AttachedMode, Attachment, BindingEntry, FastPath, MapError, Predecessor, Sweep, render},
+    fastpath::{
+        AttachedMode, Attachment, BindingEntry, FastPath, MapError, Predecessor, Sweep, render,
+        wait_for_programs,
+    },
     metrics::InterfaceCounters,
     net::{Interface, hold_group},
     time::Time,
@@ -90,14 +93,49 @@ impl Kernel {
             fast_path.links.put(*slot, &link, &blocks)?;
         }
         let mut kernel = Self { fast_path, clock, interfaces: interfaces.to_vec(), sweep: None, refused: 0 };
-        let old_slot = |(slot, interface): &(u32, Interface)| Some((*slot, predecessor.slot_of(interface)?));
-        let slots_before: HashMap<u32, u32> = interfaces.iter().filter_map(old_slot).collect();
-        for binding in engine.kernel_bindings() {
-            let before = predecessor.maps.as_ref().zip(slots_before.get(&binding.link));
-            let stamps = before.and_then(|(maps, slot)| maps.bindings.get(*slot, &binding.duid).ok()?);
-            kernel.put(&binding, stamps);
+        kernel.fill(engine);
+        if predecessor.maps.is_some() {
+            kernel.continue_stamps(engine, predecessor, &config.fast_path.pin_dir);
         }
         Ok(kernel)
+    }
+
+    /// Lets the kernel answer every client that it may.
+    fn fill(&mut self, engine: &Engine) {
+        let Self { fast_path, clock, interfaces, refused, .. } = self;
+        let served = engine.kernel_bindings();
+        let served = served.filter(|binding| interfaces.iter().any(|(slot, _)| *slot == binding.link));
+        *refused = fast_path.bindings.fill(served.map(|binding| entry(&binding, clock, (0, 0))));
+        if *refused > 0 {
+            warn!("the maps have no room for {refused} clients, which are answered by the daemon only");
+        }
+    }
+
+    /// Counts grants on from where a predecessor is, of the clients that are still served with the same address.
+    fn continue_stamps(&mut self, engine: &Engine, predecessor: &Predecessor, pin_dir: &Path) {
+        let Self { fast_path, clock, interfaces, .. } = self;
+        let slot_now = |(slot, interface): &(u32, Interface)| Some((predecessor.slot_of(interface)?, *slot));
+        let slots: HashMap<u32, u32> = interfaces.iter().filter_map(slot_now).collect();
+        let counted = Sweep::open(pin_dir).and_then(|mut sweep| {
+            loop {
+                let (entries, is_last) = sweep.next_batch()?;
+                let granted = entries.into_iter().filter(|entry| entry.binding.grants > 0);
+                fast_path.bindings.fill(granted.filter_map(
+                    |BindingEntry { slot, duid, binding: before }| {
+                        let link = *slots.get(&slot)?;
+                        let binding = engine.kernel_binding_of(before.address.into())?;
+                        let is_same = binding.link == link && binding.duid == duid;
+                        is_same.then(|| entry(&binding, clock, (before.grants, before.last_grant)))
+                    },
+                ));
+                if is_last {
+                    break Ok(());
+                }
+            }
+        });
+        if let Err(failure) = counted {
+            warn!("{failure}: the grants of some clients are counted from 0 again");
+        }
     }
 
     /// Attaches the program to every interface, takes the place of `predecessor`, and shows the maps to others.
@@ -118,6 +156,7 @@ impl Kernel {
         }
         self.continue_counters(predecessor);
         self.fast_path.publish()?;
+        let has_predecessor = !taken.is_empty();
         for (slot, interface) in taken {
             let name = &interface.name;
             match self.fast_path.take_over(*slot, interface, predecessor) {
@@ -130,6 +169,11 @@ impl Kernel {
                     }
                 }
             }
+        }
+        if has_predecessor {
+            // Now it counts no more.
+            wait_for_programs();
+            self.continue_counters(predecessor);
         }
         if let Err(failure) = predecessor.detach() {
             error!("{failure}: the program that is there must not answer any more");
@@ -147,7 +191,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// Counts on from where a predecessor is.
+    /// Counts on from where a predecessor is. May be done again when that has counted on.
     fn continue_counters(&mut self, predecessor: &Predecessor) {
         for (slot, interface) in &self.interfaces {
             let Some((maps, from)) = predecessor.maps.as_ref().zip(predecessor.slot_of(interface)) else {
@@ -171,19 +215,18 @@ impl Kernel {
     /// Lets the kernel answer clients. Those that the maps do not take are answered by the daemon.
     pub(super) fn serve(&mut self, bindings: impl IntoIterator<Item = KernelBinding>) {
         for binding in bindings {
-            self.put(&binding, None);
+            self.put(&binding);
         }
     }
 
-    /// Lets the kernel answer a client, whose stamps `stamps` may have.
-    fn put(&mut self, binding: &KernelBinding, stamps: Option<Binding>) {
+    fn put(&mut self, binding: &KernelBinding) {
         let KernelBinding { link, duid, iaid, address, serve_until } = *binding;
         if !self.serves(link) {
             return;
         }
         let serve_until = self.clock.boottime_of(serve_until);
         let bindings = &mut self.fast_path.bindings;
-        if let Err(failure) = bindings.put(link, &duid, address.octets(), iaid, serve_until, stamps) {
+        if let Err(failure) = bindings.put(link, &duid, address.octets(), iaid, serve_until) {
             if self.refused == 0 {
                 warn!("{failure}: this client, and perhaps others, are answered by the daemon only");
             }
@@ -270,6 +313,20 @@ impl Kernel {
             std::process::abort();
         }
     }
+}
+
+/// An element for the maps, with what was granted of it: how often, and when last.
+fn entry(binding: &KernelBinding, clock: &Clock, (grants, last_grant): (u32, u64)) -> BindingEntry {
+    let KernelBinding { link, duid, iaid, address, serve_until } = *binding;
+    let binding = Binding {
+        seal: 0,
+        serve_until: clock.boottime_of(serve_until),
+        address: address.octets(),
+        iaid: iaid.to_be_bytes(),
+        grants,
+        last_grant,
+    };
+    BindingEntry { slot: link, duid, binding }
 }
 
 fn announce(attachment: &Attachment, setting: XdpModeSetting) {

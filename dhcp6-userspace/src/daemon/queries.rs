@@ -196,7 +196,10 @@ impl Daemon {
             preferred_until: until(lease.preferred_until, lifetimes.preferred).to_string(),
             valid_until: until(lease.valid_until, lifetimes.valid).to_string(),
             in_kernel: self.kernel.as_ref().is_some_and(|kernel| kernel.serves(index))
-                && self.engine.is_in_kernel(lease.resource),
+                && lease
+                    .resource
+                    .address()
+                    .is_some_and(|address| self.engine.kernel_binding_of(address).is_some()),
             state: match lease.state {
                 LeaseState::Bound => "bound".to_owned(),
                 LeaseState::Remembered => "remembered".to_owned(),

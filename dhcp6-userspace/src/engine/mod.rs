@@ -39,7 +39,6 @@ use self::{
 use crate::{
     config::Config,
     lease::{Change, Contents, Lease, LeaseState},
-    pool::Resource,
     time::Time,
 };
 
@@ -314,9 +313,9 @@ impl Engine {
         self.table.iter().filter_map(|binding| self.kernel_binding(binding))
     }
 
-    /// Whether the kernel may serve a resource, as far as storage goes.
-    pub fn is_in_kernel(&self, resource: Resource) -> bool {
-        self.table.get(resource).is_some_and(|binding| self.kernel_binding(binding).is_some())
+    /// What the kernel may serve of an address, as far as storage goes.
+    pub fn kernel_binding_of(&self, address: Ipv6Addr) -> Option<KernelBinding> {
+        self.table.get(address.into()).and_then(|binding| self.kernel_binding(binding))
     }
 
     /// Whether an option of a Solicit never changes the answer, whatever its value, so that the kernel need not

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use aya::maps::{Array, HashMap, Map, MapData, MapInfo, PerCpuArray};
+use aya::maps::{Array, HashMap, IterableMap as _, Map, MapData, MapInfo, PerCpuArray, PerCpuValues};
 use bytemuck::{Pod, Zeroable};
 use dhcp6_common::{
     Reason,
@@ -17,6 +17,8 @@ use dhcp6_common::{
     wire::Duid,
 };
 use serde::Serialize;
+
+use super::batch::{self, AT_ONCE};
 
 const KEY: usize = size_of::<BindingKey>();
 const LONG_KEY: usize = size_of::<LongBindingKey>();
@@ -148,8 +150,21 @@ impl<T: Borrow<MapData>> Bindings<T> {
 }
 
 impl<T: BorrowMut<MapData>> Bindings<T> {
+    /// Inserts or replaces many elements, which need no seal yet. Returns how many the maps did not take.
+    pub fn fill(&mut self, entries: impl Iterator<Item = BindingEntry>) -> u64 {
+        let (mut short, mut long) = (Elements::default(), Elements::default());
+        let mut refused = 0;
+        for BindingEntry { slot, duid, binding } in entries {
+            match BindingKey::new(slot, &duid) {
+                Some(key) => refused += short.push(&mut self.short, &key, binding),
+                None => refused += long.push(&mut self.long, &long_key(slot, &duid), binding),
+            }
+        }
+        refused + short.flush(&mut self.short) + long.flush(&mut self.long)
+    }
+
     /// Inserts or replaces a client's element. Of the same address the stamps are kept, but for a grant in this
-    /// very moment, which may go uncounted; those of `before` where there is no element yet.
+    /// very moment, which may go uncounted.
     ///
     /// # Errors
     ///
@@ -161,9 +176,8 @@ impl<T: BorrowMut<MapData>> Bindings<T> {
         address: [u8; 16],
         iaid: u32,
         serve_until: u64,
-        before: Option<Binding>,
     ) -> Result<(), MapError> {
-        let stamps = self.get(slot, duid)?.or(before).filter(|binding| binding.address == address);
+        let stamps = self.get(slot, duid)?.filter(|binding| binding.address == address);
         let stamped = |binding: Binding| {
             let (grants, last_grant) = stamps.map_or((0, 0), |stamps| (stamps.grants, stamps.last_grant));
             octets(&Binding { grants, last_grant, ..binding })
@@ -201,7 +215,41 @@ impl<T: BorrowMut<MapData>> Bindings<T> {
     }
 }
 
-/// The XDP program's counters.
+/// Elements on their way into a map.
+struct Elements<const KEY: usize> {
+    keys: Vec<[u8; KEY]>,
+    values: Vec<[u8; VALUE]>,
+}
+
+impl<const KEY: usize> Default for Elements<KEY> {
+    fn default() -> Self {
+        Self { keys: Vec::with_capacity(AT_ONCE), values: Vec::with_capacity(AT_ONCE) }
+    }
+}
+
+impl<const KEY: usize> Elements<KEY> {
+    fn push<T: BorrowMut<MapData>, const WORDS: usize>(
+        &mut self,
+        map: &mut HashMap<T, [u8; KEY], [u8; VALUE]>,
+        key: &Key<WORDS>,
+        mut binding: Binding,
+    ) -> u64 {
+        binding.seal = binding.compute_seal(key);
+        self.keys.push(octets(key));
+        self.values.push(octets(&binding));
+        if self.keys.len() < AT_ONCE { 0 } else { self.flush(map) }
+    }
+
+    /// Returns how many the map did not take.
+    fn flush<T: BorrowMut<MapData>>(&mut self, map: &mut HashMap<T, [u8; KEY], [u8; VALUE]>) -> u64 {
+        let taken = batch::update(map.map(), &self.keys, &self.values);
+        // Those behind the first that is refused may still be taken: where they are there already.
+        let rest = self.keys.drain(..).zip(self.values.drain(..)).skip(taken);
+        rest.filter(|(key, value)| map.insert(key, value, 0).is_err()).count() as u64
+    }
+}
+
+/// The XDP program's counters. Each counts on from where that of an earlier program was.
 pub struct Counters<T>(PerCpuArray<T, u64>);
 
 impl<T: Borrow<MapData>> Counters<T> {
@@ -211,13 +259,22 @@ impl<T: Borrow<MapData>> Counters<T> {
     ///
     /// [`MapError::Access`].
     pub fn get(&self, slot: u32, reason: Reason) -> Result<u64, MapError> {
-        let values = self.0.get(&counter_index(slot, reason), 0).map_err(MapError::access(COUNTERS))?;
-        Ok(values.iter().sum())
+        let sum = |index| {
+            let values = self.0.get(&index, 0).map_err(MapError::access(COUNTERS))?;
+            Ok::<u64, MapError>(values.iter().sum())
+        };
+        Ok(sum(counter_index(slot, reason))? + sum(self.earlier(slot, reason))?)
+    }
+
+    /// The index of what earlier programs have counted.
+    fn earlier(&self, slot: u32, reason: Reason) -> u32 {
+        let slots = self.0.len() / (2 * Reason::COUNT as u32);
+        counter_index(slots + slot, reason)
     }
 }
 
 impl<T: BorrowMut<MapData>> Counters<T> {
-    /// Goes on counting for a slot from where another map is with its slot `from_slot`.
+    /// Counts for a slot what another map has in its slot `from_slot`, instead of what was so counted before.
     ///
     /// # Errors
     ///
@@ -229,9 +286,12 @@ impl<T: BorrowMut<MapData>> Counters<T> {
         from_slot: u32,
     ) -> Result<(), MapError> {
         for &reason in Reason::ALL {
-            let values =
-                from.0.get(&counter_index(from_slot, reason), 0).map_err(MapError::access(COUNTERS))?;
-            self.0.set(counter_index(slot, reason), values, 0).map_err(MapError::access(COUNTERS))?;
+            let index = self.earlier(slot, reason);
+            let cpus = self.0.get(&index, 0).map_err(MapError::access(COUNTERS))?.len();
+            let mut values = vec![0; cpus];
+            values[0] = from.get(from_slot, reason)?;
+            let values = PerCpuValues::try_from(values).expect("there were as many CPUs just now");
+            self.0.set(index, values, 0).map_err(MapError::access(COUNTERS))?;
         }
         Ok(())
     }

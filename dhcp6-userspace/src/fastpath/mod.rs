@@ -2,12 +2,15 @@
 //!
 //! This is the only module that knows aya and the layout of the BPF maps.
 
+mod batch;
+mod grace;
 mod maps;
 mod pin;
 mod program;
 mod render;
 mod sweep;
 
+pub use grace::wait_for_programs;
 pub use maps::{
     BindingEntry, Bindings, Counters, MapDescription, MapError, PinnedMaps, ReplyBlocks, map_directory,
 };

@@ -223,7 +223,7 @@ impl FastPath {
                 .map_max_entries(LONG_BINDINGS, config.max_bindings)
                 .map_max_entries(LINKS, links)
                 .map_max_entries(REPLY_BLOCKS, links * BLOCKS_PER_LINK as u32)
-                .map_max_entries(COUNTERS, links * Reason::COUNT as u32)
+                .map_max_entries(COUNTERS, 2 * links * Reason::COUNT as u32)
                 .override_global(SLOT_GLOBAL, &slot, true)
                 .override_global(LOG_GLOBAL, &u32::from(config.log), true)
                 .load(object)?;
