@@ -1,5 +1,6 @@
 //! What the end-to-end tests share.
 
+pub mod bench;
 pub mod capture;
 pub mod client;
 pub mod describe;

@@ -226,8 +226,23 @@ domain_search = ["example.net"]
     ///
     /// The system's.
     pub fn spawn(&mut self) -> Result<()> {
-        self.child = Some(spawn(self.namespace, self.directory.path(), self.account)?);
+        self.child = Some(spawn(self.namespace, self.directory.path(), self.account, None)?);
         Ok(())
+    }
+
+    /// Starts the server as [`Server::spawn`] does; it says on the socket `notify` when it serves (sd_notify).
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub fn spawn_notifying(&mut self, notify: &Path) -> Result<()> {
+        self.child = Some(spawn(self.namespace, self.directory.path(), self.account, Some(notify))?);
+        Ok(())
+    }
+
+    /// The process, where one was started.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
     }
 
     /// Whether the server serves.
@@ -403,7 +418,7 @@ impl Drop for Server<'_> {
     }
 }
 
-fn spawn(namespace: &Namespace, directory: &Path, account: Account) -> Result<Child> {
+fn spawn(namespace: &Namespace, directory: &Path, account: Account, notify: Option<&Path>) -> Result<Child> {
     let log = fs::OpenOptions::new().create(true).append(true).open(directory.join("log"))?;
     let program = binary("dhcp6d");
     let mut command = match account.user {
@@ -416,6 +431,7 @@ fn spawn(namespace: &Namespace, directory: &Path, account: Account) -> Result<Ch
         }
     };
     command
+        .envs(notify.map(|socket| ("NOTIFY_SOCKET", socket)))
         .arg("--config")
         .arg(directory.join("dhcp6d.toml"))
         .stdin(Stdio::null())

@@ -3,6 +3,7 @@
 //! One file per command. Each command that needs a toolchain calls [`setup`] first, which costs a fraction of a
 //! second where everything is there.
 
+mod bench;
 mod build;
 mod clients;
 mod command;
@@ -60,6 +61,12 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
+    /// Set up and build, then measure; tables, JSON and plots are left in target/bench/
+    Bench {
+        /// Arguments for the benchmarks themselves: SUBJECT..., --runs N, --quick, --json
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
     /// List the requirements that no test names, and why
     Matrix {
         /// Fail where a requirement has neither a test nor, if it does not bind the server, a reason
@@ -88,6 +95,7 @@ fn run(command: &Command) -> Result<ExitCode> {
         Command::Fuzz { target, seconds } => fuzz::run(&workspace, *target, *seconds),
         Command::Model { steps } => model::run(&workspace, *steps).map(|()| ExitCode::SUCCESS),
         Command::Torture { args } => torture::run(&workspace, args).map(|()| ExitCode::SUCCESS),
+        Command::Bench { args } => bench::run(&workspace, args).map(|()| ExitCode::SUCCESS),
         Command::Matrix { strict } => matrix::run(&workspace, *strict),
     }
 }

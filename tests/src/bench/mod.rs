@@ -1,0 +1,50 @@
+//! Benchmarks: what is measured, on which machine, and how it is shown.
+
+pub mod machine;
+mod plot;
+pub mod report;
+pub mod scale;
+pub mod stats;
+
+use anyhow::Result;
+
+use self::report::Results;
+
+/// How much is measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Effort {
+    /// How often each thing is measured.
+    pub runs: u32,
+    /// Only so much as shows that everything works; the numbers mean little.
+    pub quick: bool,
+}
+
+/// What can be measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// What many leases cost: start, memory, answers, reload, expiry.
+    Scale,
+}
+
+impl Subject {
+    /// All of them, in the order in which they are measured.
+    pub const ALL: [Self; 1] = [Self::Scale];
+
+    /// The name on the command line and in the results.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Scale => "scale",
+        }
+    }
+
+    /// Measures. `progress` is told what is being done.
+    ///
+    /// # Errors
+    ///
+    /// Where something does not work as it should, however fast.
+    pub fn measure(self, effort: Effort, progress: &dyn Fn(&str)) -> Result<Results> {
+        match self {
+            Self::Scale => scale::measure(effort, progress),
+        }
+    }
+}

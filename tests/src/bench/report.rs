@@ -1,0 +1,262 @@
+//! What was measured: as tables, as JSON, and as plots.
+
+use std::{fmt, fs, path::Path};
+
+use anyhow::{Context as _, Result};
+use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
+use serde_json::{Value, json};
+
+use super::{machine::Machine, plot, stats::Sample};
+
+/// One quantity, in one or several cases.
+#[derive(Clone, Debug)]
+pub struct Quantity {
+    /// What it is.
+    pub name: String,
+    /// Its unit.
+    pub unit: &'static str,
+    /// What it is to be, and in which case.
+    pub goal: Option<&'static str>,
+    /// The values, by the name of the case.
+    pub cases: Vec<(String, Sample)>,
+}
+
+/// What one subject has measured.
+#[derive(Clone, Debug, Default)]
+pub struct Results {
+    /// Name of the subject.
+    pub subject: &'static str,
+    /// What the numbers mean and how they were measured, a sentence each.
+    pub notes: Vec<String>,
+    /// The numbers.
+    pub quantities: Vec<Quantity>,
+}
+
+impl Results {
+    /// Nothing measured yet.
+    pub fn new(subject: &'static str) -> Self {
+        Self { subject, ..Self::default() }
+    }
+
+    /// Says something about the numbers, once.
+    pub fn note(&mut self, note: impl Into<String>) {
+        let note = note.into();
+        if !self.notes.contains(&note) {
+            self.notes.push(note);
+        }
+    }
+
+    /// Adds the value of a run. Quantities and cases appear in the order of their first values.
+    pub fn add(&mut self, name: &str, unit: &'static str, case: &str, value: f64) {
+        let quantity = self.quantity(name, unit);
+        let known = quantity.cases.iter().position(|(known, _)| known == case);
+        let index = known.unwrap_or_else(|| {
+            quantity.cases.push((case.to_owned(), Sample::default()));
+            quantity.cases.len() - 1
+        });
+        quantity.cases[index].1.add(value);
+    }
+
+    /// Says what a quantity is to be.
+    pub fn aim(&mut self, name: &str, unit: &'static str, goal: &'static str) {
+        self.quantity(name, unit).goal = Some(goal);
+    }
+
+    fn quantity(&mut self, name: &str, unit: &'static str) -> &mut Quantity {
+        let known = self.quantities.iter().position(|known| known.name == name);
+        let index = known.unwrap_or_else(|| {
+            self.quantities.push(Quantity { name: name.to_owned(), unit, goal: None, cases: Vec::new() });
+            self.quantities.len() - 1
+        });
+        &mut self.quantities[index]
+    }
+
+    /// Every case of every quantity, in the order in which they first appeared.
+    fn cases(&self) -> Vec<&str> {
+        let mut cases = Vec::new();
+        for (case, _) in self.quantities.iter().flat_map(|quantity| &quantity.cases) {
+            if !cases.contains(&case.as_str()) {
+                cases.push(case);
+            }
+        }
+        cases
+    }
+
+    fn json(&self) -> Value {
+        let case = |(case, sample): &(String, Sample)| {
+            let (min, max) = sample.range().unzip();
+            json!({
+                "case": case,
+                "median": sample.median(),
+                "min": min,
+                "max": max,
+                "quartiles": [sample.quantile(0.25), sample.quantile(0.75)],
+                "values": sample.values(),
+            })
+        };
+        let quantity = |Quantity { name, unit, goal, cases }: &Quantity| {
+            json!({
+                "quantity": name,
+                "unit": unit,
+                "goal": goal,
+                "cases": cases.iter().map(case).collect::<Vec<_>>(),
+            })
+        };
+        json!({
+            "subject": self.subject,
+            "notes": self.notes,
+            "results": self.quantities.iter().map(quantity).collect::<Vec<_>>(),
+        })
+    }
+}
+
+/// A table: a row for each quantity, a column for each case; the median, and below it the least and the greatest
+/// value.
+impl fmt::Display for Results {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let cases = self.cases();
+        let mut table = Table::new();
+        table.load_preset(UTF8_FULL_CONDENSED);
+        let has_goals = self.quantities.iter().any(|quantity| quantity.goal.is_some());
+        let goal = has_goals.then_some("goal");
+        table.set_header([self.subject].into_iter().chain(cases.iter().copied()).chain(goal));
+        for Quantity { name, unit, goal, cases: measured } in &self.quantities {
+            let cell = |case: &&str| {
+                let sample = measured.iter().find(|(known, _)| known == case);
+                sample.map_or_else(String::new, |(_, sample)| cell(sample))
+            };
+            let goal = has_goals.then(|| goal.unwrap_or_default().to_owned());
+            let title = format!("{name}\n[{unit}]");
+            table.add_row([title].into_iter().chain(cases.iter().map(cell)).chain(goal));
+        }
+        writeln!(f, "{table}")?;
+        self.notes.iter().try_for_each(|note| writeln!(f, "- {note}"))
+    }
+}
+
+fn cell(sample: &Sample) -> String {
+    let Some((median, (least, greatest))) = sample.median().zip(sample.range()) else {
+        return String::new();
+    };
+    let median = number(median);
+    if sample.values().len() < 2 {
+        return median;
+    }
+    format!("{median}\n{} - {}", number(least), number(greatest))
+}
+
+/// A number with three significant digits, or all in front of the point.
+pub(super) fn number(value: f64) -> String {
+    match value.abs() {
+        magnitude if magnitude >= 99.95 => format!("{value:.0}"),
+        magnitude if magnitude >= 9.995 => format!("{value:.1}"),
+        magnitude if magnitude >= 0.9995 => format!("{value:.2}"),
+        0.0 => "0".to_owned(),
+        _ => format!("{value:.3}"),
+    }
+}
+
+/// A whole run of the benchmark.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// Where it ran.
+    pub machine: Machine,
+    /// How it was called.
+    pub command: String,
+    /// How often each thing was measured.
+    pub runs: u32,
+    /// What was measured.
+    pub subjects: Vec<Results>,
+}
+
+impl Report {
+    /// The report as one JSON document.
+    pub fn json(&self) -> Value {
+        json!({
+            "command": self.command,
+            "runs": self.runs,
+            "machine": self.machine.json(),
+            "subjects": self.subjects.iter().map(Results::json).collect::<Vec<_>>(),
+        })
+    }
+
+    /// Writes the tables, the JSON, and a plot of each quantity to a directory, which is made where it is not there.
+    ///
+    /// # Errors
+    ///
+    /// The file system's.
+    pub fn save(&self, directory: &Path) -> Result<()> {
+        fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
+        let json = serde_json::to_string_pretty(&self.json())?;
+        for (name, content) in [("bench.json", json), ("bench.txt", self.to_string())] {
+            let path = directory.join(name);
+            fs::write(&path, content).with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        for results in &self.subjects {
+            for quantity in &results.quantities {
+                let path = directory.join(format!("{}-{}.svg", results.subject, file_name(&quantity.name)));
+                plot::bars(&path, results.subject, quantity)
+                    .with_context(|| format!("cannot draw {}", path.display()))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.machine.lines().iter().try_for_each(|line| writeln!(f, "{line}"))?;
+        writeln!(f, "{}: median of {} runs, and the least and the greatest\n", self.command, self.runs)?;
+        self.subjects.iter().try_for_each(|results| writeln!(f, "{results}"))
+    }
+}
+
+/// A name as a part of the name of a file: letters and digits, and hyphens for the rest.
+fn file_name(name: &str) -> String {
+    let words = name.split(|character: char| !character.is_ascii_alphanumeric());
+    words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join("-").to_ascii_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Results, file_name, number};
+
+    #[test]
+    fn values_of_a_case_come_together() {
+        let mut results = Results::new("subject");
+        for (case, value) in [("small", 1.0), ("large", 10.0), ("small", 3.0), ("large", 30.0)] {
+            results.add("size", "B", case, value);
+        }
+        results.aim("size", "B", "15 at large");
+        let json = results.json();
+        assert_eq!(json["results"].as_array().map(Vec::len), Some(1));
+        let cases = &json["results"][0]["cases"];
+        assert_eq!((&cases[0]["case"], &cases[0]["median"]), (&"small".into(), &2.0.into()));
+        assert_eq!((&cases[1]["min"], &cases[1]["max"]), (&10.0.into(), &30.0.into()));
+        assert_eq!(cases[1]["values"].as_array().map(Vec::len), Some(2));
+        let table = results.to_string();
+        for part in ["size", "[B]", "20.0", "10.0 - 30.0", "15 at large"] {
+            assert!(table.contains(part), "{part} in {table}");
+        }
+    }
+
+    #[test]
+    fn numbers_have_three_digits() {
+        for (value, text) in [
+            (0.0, "0"),
+            (0.0123, "0.012"),
+            (1.234, "1.23"),
+            (9.996, "10.0"),
+            (99.96, "100"),
+            (123_456.7, "123457"),
+            (-2.5, "-2.50"),
+        ] {
+            assert_eq!(number(value), text);
+        }
+    }
+
+    #[test]
+    fn files_are_named_without_surprises() {
+        assert_eq!(file_name("first answer, cold (p99)"), "first-answer-cold-p99");
+    }
+}
