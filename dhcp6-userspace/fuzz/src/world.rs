@@ -107,7 +107,7 @@ impl World {
                 self.finish_round(&exchanges, fate);
             }
             Step::Expire { fate: Rarely(fate) } => {
-                self.engine.expire(self.now);
+                self.engine.expire(self.now, 2);
                 self.finish_round(&[], fate);
             }
             Step::Wait(Wait(duration)) => {

@@ -281,11 +281,15 @@ impl Engine {
         self.table.update(resource, |terms| terms.state = LeaseState::Remembered);
     }
 
-    /// Frees what has run out: leases, offers and conflicts. Leases that end cost no write, since their row in
-    /// the store says when they end.
-    pub fn expire(&mut self, now: Time) {
-        while let Some(resource) = self.table.take_expired(now) {
+    /// Frees what has run out: offers, conflicts, and at most so many leases; `false` where more of those have. Leases
+    /// that end cost no write, since their row in the store says when they end.
+    pub fn expire(&mut self, now: Time, most: usize) -> bool {
+        let mut ended = 0;
+        while ended < most
+            && let Some(resource) = self.table.take_expired(now)
+        {
             self.unbind(resource);
+            ended += 1;
         }
         while let Some((client, resource)) = self.offers.take_expired(now) {
             self.free(client.link, resource, Hold::Offer);
@@ -294,6 +298,7 @@ impl Engine {
             self.clear_conflict(resource);
         }
         self.obstacles.expire(now);
+        ended < most
     }
 
     /// Makes assignable at once what is in conflict, or leased on a link that is not configured any more; `false` where

@@ -155,8 +155,13 @@ impl Server {
     /// Lets time pass, then frees what has run out.
     pub(super) fn advance(&mut self, seconds: u64) {
         self.now = self.now.after(Duration::from_secs(seconds));
-        self.engine.expire(self.now);
-        self.round(&[], None);
+        loop {
+            let is_done = self.engine.expire(self.now, 2);
+            self.round(&[], None);
+            if is_done {
+                break;
+            }
+        }
     }
 
     /// What the XDP program grants to a client that solicits with Rapid Commit.
