@@ -39,6 +39,8 @@ use crate::{
 const ROUND: usize = 1024;
 /// Leases that are ended at once, in some milliseconds.
 const ENDED_AT_ONCE: usize = 1024;
+/// Leases that storage pays for at once.
+const PAID_AT_ONCE: usize = 2048;
 /// How long the daemon does other things between two looks at the kernel's bindings.
 const SWEEP_STEP: Duration = Duration::from_millis(100);
 /// How often the store gets a reading of the clock, at most.
@@ -60,6 +62,8 @@ pub struct Daemon {
     next_sweep: Time,
     /// Whether leases have run out that are not ended yet.
     is_overdue: bool,
+    /// Whether such a round is complete, and storage has yet to pay for what it has found.
+    is_paying: bool,
     since: Time,
     engine: Engine,
     store: Box<dyn Store>,
@@ -127,6 +131,7 @@ impl Daemon {
             clock_stored: None,
             next_sweep: now,
             is_overdue: false,
+            is_paying: false,
             since: now,
             engine,
             store,
@@ -212,18 +217,21 @@ impl Daemon {
     /// next. A round through all of them begins every eighth of the horizon.
     fn sweep(&mut self) {
         let now = self.clock.now();
-        if now < self.next_sweep {
-            return;
+        if !self.is_paying && now >= self.next_sweep {
+            let Some(kernel) = &mut self.kernel else { return };
+            let (grants, is_complete) = kernel.sweep();
+            for grant in &grants {
+                self.engine.granted(grant);
+            }
+            if is_complete {
+                self.next_sweep = now.after(self.config.fast_path.horizon / 8);
+            }
+            self.is_paying = is_complete;
         }
-        let Some(kernel) = &mut self.kernel else { return };
-        let (grants, is_complete) = kernel.sweep();
-        for grant in &grants {
-            self.engine.granted(grant);
+        if self.is_paying {
+            self.is_paying = !self.engine.pay(PAID_AT_ONCE);
+            self.finish_round(Vec::new());
         }
-        if is_complete {
-            self.next_sweep = now.after(self.config.fast_path.horizon / 8);
-        }
-        self.finish_round(Vec::new());
     }
 
     /// Handles what has arrived, up to a round's worth.

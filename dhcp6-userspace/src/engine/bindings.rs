@@ -152,32 +152,37 @@ impl Engine {
         self.table.insert(client, resource, terms);
     }
 
-    /// Promises the link's lifetimes from now on for a bound resource.
-    ///
-    /// Storage is written ahead by the horizon, and again once half of that is used up: a promise that it covers
-    /// already does not wait for the disk.
+    /// Promises the link's lifetimes from now on for a bound resource. Returns whether the promise has to wait for the
+    /// commit.
     fn extend(&mut self, now: Time, resource: Resource) -> bool {
-        let Some(binding) = self.table.get(resource) else { return true };
-        let lifetimes = self.links[binding.link as usize].config.lifetimes;
-        let valid_until = now.after_lifetime(lifetimes.valid);
-        let preferred_until = now.after_lifetime(lifetimes.preferred);
-        let write = binding.terms.stored_until < valid_until.after(self.horizon / 2);
-        let needs_commit = binding.terms.stored_until < valid_until;
-        let horizon = self.horizon;
-        self.table.update(resource, |terms| {
-            terms.valid_until = valid_until;
-            terms.preferred_until = preferred_until;
-            // A longer promise, under an earlier configuration, still stands.
-            terms.expires_at = terms.expires_at.max(valid_until.after(horizon));
-        });
-        if write {
+        let Some(terms) = self.promise(now, resource) else { return true };
+        if self.is_to_be_written(&terms) {
             self.put(resource);
         }
-        needs_commit
+        terms.stored_until < terms.valid_until
     }
 
-    /// Notes that the kernel has granted a binding. Once half of the horizon is used up, storage is written ahead again,
-    /// so that the kernel may go on. Nothing where the binding has ended meanwhile.
+    /// Notes that the link's lifetimes are promised from now on, by either plane.
+    fn promise(&mut self, now: Time, resource: Resource) -> Option<Terms> {
+        let lifetimes = self.links[self.table.get(resource)?.link as usize].config.lifetimes;
+        let horizon = self.horizon;
+        self.table.update(resource, |terms| {
+            terms.valid_until = now.after_lifetime(lifetimes.valid);
+            terms.preferred_until = now.after_lifetime(lifetimes.preferred);
+            // A longer promise, under an earlier configuration, still stands.
+            terms.expires_at = terms.expires_at.max(terms.valid_until.after(horizon));
+        });
+        self.table.get(resource).map(|binding| binding.terms)
+    }
+
+    /// Storage is written ahead by the horizon, and again once half of that is used up: a promise that it covers
+    /// already does not wait for the disk.
+    fn is_to_be_written(&self, terms: &Terms) -> bool {
+        terms.stored_until < terms.valid_until.after(self.horizon / 2)
+    }
+
+    /// Notes that the kernel has granted a binding. Where half of the horizon is used up, [`Engine::pay`] is to be called.
+    /// Nothing where the binding has ended meanwhile.
     pub fn granted(&mut self, grant: &Grant) {
         let Grant { link, duid, iaid, address, at } = *grant;
         let resource = Resource::from(address);
@@ -185,9 +190,29 @@ impl Engine {
         let Some(binding) = self.table.of(&client) else { return };
         let valid_until = at.after_lifetime(self.links[link as usize].config.lifetimes.valid);
         let is_news = valid_until > binding.terms.valid_until;
-        if binding.resource == resource && binding.is_bound() && is_news {
-            self.extend(at, resource);
+        if binding.resource != resource || !binding.is_bound() || !is_news {
+            return;
         }
+        if self.promise(at, resource).is_some_and(|terms| self.is_to_be_written(&terms)) {
+            self.unpaid.push(resource);
+        }
+    }
+
+    /// Has the store written ahead for at most so many of the bindings that the kernel has granted, so that it may go on;
+    /// `false` where there are more. They come in the order of their addresses: neighbours share a page of the store.
+    pub fn pay(&mut self, most: usize) -> bool {
+        if self.paying.is_empty() {
+            self.paying = std::mem::take(&mut self.unpaid);
+            self.paying.sort_unstable_by(|a, b| b.cmp(a));
+            self.paying.dedup();
+        }
+        for resource in self.paying.split_off(self.paying.len().saturating_sub(most)).into_iter().rev() {
+            let binding = self.table.get(resource).filter(|binding| binding.is_bound());
+            if binding.is_some_and(|binding| self.is_to_be_written(&binding.terms)) {
+                self.put(resource);
+            }
+        }
+        self.paying.is_empty() && self.unpaid.is_empty()
     }
 
     /// Has the store write down a binding as it is.

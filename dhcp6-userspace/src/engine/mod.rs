@@ -39,6 +39,7 @@ use self::{
 use crate::{
     config::Config,
     lease::{Change, Contents, Lease, LeaseState},
+    pool::Resource,
     time::Time,
 };
 
@@ -55,6 +56,10 @@ pub struct Engine {
     offers: Offers,
     conflicts: Conflicts,
     obstacles: Obstacles,
+    /// What the kernel has granted and storage has yet to pay for.
+    unpaid: Vec<Resource>,
+    /// What it pays for next, the last first.
+    paying: Vec<Resource>,
     /// What relay agents may supply for a client.
     passed_on: Vec<OptionCode>,
     rng: StdRng,
@@ -260,6 +265,8 @@ impl Engine {
             offers: Offers::default(),
             conflicts: Conflicts::default(),
             obstacles: Obstacles::default(),
+            unpaid: Vec::new(),
+            paying: Vec::new(),
             passed_on: config.server.relay_supplied_options.clone(),
             rng: StdRng::seed_from_u64(seed),
             batch: Batch::default(),

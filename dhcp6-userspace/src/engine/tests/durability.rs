@@ -282,3 +282,32 @@ fn what_the_kernel_grants_is_paid_for_before_the_horizon_passes() {
     server.advance(1);
     assert_eq!(server.ask_kernel(&duid(1), 1), None, "{address}");
 }
+
+#[test]
+fn grants_are_paid_for_some_at_a_time_in_the_order_of_addresses() {
+    let mut server = Server::start(SMALL);
+    for client in [4, 2, 1, 3] {
+        server.ask(&Message::rapid(client));
+    }
+    server.advance(600);
+    for client in [3, 1, 4, 2] {
+        server.ask_kernel(&duid(client), 1).expect("the kernel knows it");
+    }
+    for grant in std::mem::take(&mut server.grants) {
+        server.engine.granted(&grant);
+        server.engine.granted(&grant);
+    }
+    let mut paid = Vec::new();
+    for (most, is_done) in [(3, false), (3, true), (3, true)] {
+        assert_eq!(server.engine.pay(most), is_done);
+        server.round(&[], None).expect("no crash");
+        assert!(server.batch.changes.len() <= most);
+        for change in &server.batch.changes {
+            let Change::PutLease(lease) = change else { panic!("{change:?}") };
+            assert!(lease.expires_at >= server.now.after_lifetime(2000));
+            paid.push(lease.resource);
+        }
+    }
+    assert_eq!(paid.len(), 4, "each once");
+    assert!(paid.is_sorted());
+}

@@ -180,6 +180,8 @@ impl Server {
         for grant in std::mem::take(&mut self.grants) {
             self.engine.granted(&grant);
         }
+        // What this leaves is paid for with the next ones.
+        self.engine.pay(2);
         self.round(&[], None);
     }
 
