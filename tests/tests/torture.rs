@@ -11,7 +11,12 @@ use tempfile::TempDir;
 use tests::{
     netns::privileged,
     server::Plane,
-    torture::{Crash, Outcome, disk::Disk, mount::Mounted, torture},
+    torture::{
+        Crash, Outcome,
+        disk::Disk,
+        mount::{Mounted, has_fuse},
+        torture,
+    },
 };
 
 /// Of each kind, and with the XDP program in each place.
@@ -45,15 +50,6 @@ fn promises_survive_power_cuts() -> Result<()> {
         return Ok(());
     }
     survives(Crash::PowerCut)
-}
-
-/// Whether the kernel has FUSE. Where it has not, says so; in CI that is a failure.
-fn has_fuse() -> bool {
-    let is_there = fs::exists("/dev/fuse").unwrap_or_default();
-    if !is_there {
-        tests::skip("power cuts need /dev/fuse: `modprobe fuse`");
-    }
-    is_there
 }
 
 /// A server that does not sync would be found out: what it writes is lost.

@@ -19,6 +19,20 @@ pub enum DiskError {
     Exists,
     /// The power is off.
     Off,
+    /// The disk takes no changes.
+    ReadOnly,
+    /// The disk could not do it.
+    Broken,
+}
+
+/// What does not work although the power is on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Every change fails, as on a file system that has made itself read-only. What is open stays open.
+    ReadOnly,
+    /// The next sync of the file of this name fails, once. As on Linux, what it should have written counts as written
+    /// then: the next sync succeeds without it, and processes see it until the power goes.
+    Sync(OsString),
 }
 
 /// A file, by its number on the disk.
@@ -32,6 +46,8 @@ pub struct Disk {
     synced_names: BTreeMap<OsString, FileId>,
     unsynced_names: Vec<Naming>,
     trigger: Option<Trigger>,
+    /// What does not work.
+    pub faults: Vec<Fault>,
     is_off: bool,
     /// How many files and directories were synced.
     pub syncs: u64,
@@ -166,8 +182,9 @@ impl Disk {
     ///
     /// # Errors
     ///
-    /// [`DiskError::Exists`], [`DiskError::Off`].
+    /// [`DiskError::Exists`], [`DiskError::Off`], [`DiskError::ReadOnly`].
     pub fn create(&mut self, name: OsString) -> Result<FileId, DiskError> {
+        self.writable()?;
         self.operate(None)?;
         if self.names.contains_key(&name) {
             return Err(DiskError::Exists);
@@ -182,9 +199,10 @@ impl Disk {
     ///
     /// # Errors
     ///
-    /// [`DiskError::Missing`], [`DiskError::Off`].
+    /// [`DiskError::Missing`], [`DiskError::Off`], [`DiskError::ReadOnly`].
     pub fn unlink(&mut self, name: OsString) -> Result<(), DiskError> {
         let id = self.find(&name)?;
+        self.writable()?;
         self.operate(Some(id))?;
         self.name(Naming { removed: Some(name), named: None });
         Ok(())
@@ -194,9 +212,10 @@ impl Disk {
     ///
     /// # Errors
     ///
-    /// [`DiskError::Missing`], [`DiskError::Off`].
+    /// [`DiskError::Missing`], [`DiskError::Off`], [`DiskError::ReadOnly`].
     pub fn rename(&mut self, from: OsString, to: OsString) -> Result<(), DiskError> {
         let id = self.find(&from)?;
+        self.writable()?;
         self.operate(Some(id))?;
         self.name(Naming { removed: Some(from), named: Some((to, id)) });
         Ok(())
@@ -218,7 +237,7 @@ impl Disk {
     ///
     /// # Errors
     ///
-    /// [`DiskError::Missing`], [`DiskError::Off`].
+    /// [`DiskError::Missing`], [`DiskError::Off`], [`DiskError::ReadOnly`].
     pub fn write(&mut self, id: FileId, offset: usize, octets: &[u8]) -> Result<(), DiskError> {
         if octets.is_empty() {
             return self.powered();
@@ -230,7 +249,7 @@ impl Disk {
     ///
     /// # Errors
     ///
-    /// [`DiskError::Missing`], [`DiskError::Off`].
+    /// [`DiskError::Missing`], [`DiskError::Off`], [`DiskError::ReadOnly`].
     pub fn resize(&mut self, id: FileId, len: usize) -> Result<(), DiskError> {
         self.change(id, Change::Resize { len })
     }
@@ -239,10 +258,17 @@ impl Disk {
     ///
     /// # Errors
     ///
-    /// [`DiskError::Missing`], [`DiskError::Off`].
+    /// [`DiskError::Missing`], [`DiskError::Off`], [`DiskError::Broken`].
     pub fn sync(&mut self, id: FileId) -> Result<(), DiskError> {
         self.operate(Some(id))?;
+        let is_hit = |fault: &Fault| matches!(fault, Fault::Sync(name) if self.names.get(name) == Some(&id));
+        let hit = self.faults.iter().position(is_hit);
         let file = self.files.get_mut(id).ok_or(DiskError::Missing)?;
+        if let Some(hit) = hit {
+            self.faults.remove(hit);
+            file.unsynced.clear();
+            return Err(DiskError::Broken);
+        }
         for change in file.unsynced.drain(..) {
             change.apply(&mut file.synced);
         }
@@ -264,6 +290,7 @@ impl Disk {
     }
 
     fn change(&mut self, id: FileId, change: Change) -> Result<(), DiskError> {
+        self.writable()?;
         self.operate(Some(id))?;
         let file = self.files.get_mut(id).ok_or(DiskError::Missing)?;
         change.apply(&mut file.content);
@@ -278,6 +305,10 @@ impl Disk {
 
     fn powered(&self) -> Result<(), DiskError> {
         if self.is_off { Err(DiskError::Off) } else { Ok(()) }
+    }
+
+    fn writable(&self) -> Result<(), DiskError> {
+        if self.faults.contains(&Fault::ReadOnly) { Err(DiskError::ReadOnly) } else { Ok(()) }
     }
 
     /// Counts a change or sync that is about to happen, to which the power may go.
@@ -321,7 +352,7 @@ mod tests {
 
     use rand::{SeedableRng as _, rngs::StdRng};
 
-    use super::{Disk, DiskError};
+    use super::{Disk, DiskError, Fault};
 
     /// What a thousand power cuts leave of the file `a`.
     fn outcomes(disk: &Disk) -> BTreeSet<Option<Vec<u8>>> {
@@ -398,5 +429,33 @@ mod tests {
         assert!(disk.is_off());
         let contents: Vec<_> = disk.contents().map(|(_, content)| content).collect();
         assert_eq!(contents, [b"1", b"2"]);
+    }
+    #[test]
+    fn what_a_sync_failed_to_write_is_lost_though_the_next_succeeds() {
+        let mut disk = Disk::default();
+        let file = disk.create("a".into()).unwrap();
+        disk.sync_names().unwrap();
+        disk.write(file, 0, b"old").unwrap();
+        disk.sync(file).unwrap();
+        disk.write(file, 0, b"new").unwrap();
+        disk.faults.push(Fault::Sync("a".into()));
+        assert_eq!(disk.sync(file), Err(DiskError::Broken));
+        disk.sync(file).unwrap();
+        assert_eq!(disk.read(file, 0, 3), Ok(&b"new"[..]));
+        assert_eq!(outcomes(&disk), text(&[Some("old")]));
+    }
+
+    #[test]
+    fn a_disk_that_is_read_only_takes_no_changes() {
+        let mut disk = Disk::default();
+        let file = disk.create("a".into()).unwrap();
+        disk.faults.push(Fault::ReadOnly);
+        assert_eq!(disk.write(file, 0, b"new"), Err(DiskError::ReadOnly));
+        assert_eq!(disk.resize(file, 9), Err(DiskError::ReadOnly));
+        assert_eq!(disk.create("b".into()), Err(DiskError::ReadOnly));
+        assert_eq!(disk.rename("a".into(), "b".into()), Err(DiskError::ReadOnly));
+        assert_eq!(disk.unlink("a".into()), Err(DiskError::ReadOnly));
+        disk.faults.clear();
+        disk.write(file, 0, b"new").unwrap();
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     ffi::OsStr,
+    fs,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard},
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -19,6 +20,15 @@ use super::disk::{Disk, DiskError, FileId};
 
 /// How long the kernel may believe what it was told: there is nobody else who changes anything.
 const TTL: Duration = Duration::from_hours(1);
+
+/// Whether the kernel has FUSE. Where it has not, says so; in CI that is a failure.
+pub fn has_fuse() -> bool {
+    let is_there = fs::exists("/dev/fuse").unwrap_or_default();
+    if !is_there {
+        crate::skip("a disk of the tests' own needs /dev/fuse: `modprobe fuse`");
+    }
+    is_there
+}
 
 /// A disk that is mounted. It is unmounted with this value, which nobody should use it then.
 #[derive(Debug)]
@@ -92,7 +102,8 @@ impl From<DiskError> for Errno {
         match error {
             DiskError::Missing => Self::ENOENT,
             DiskError::Exists => Self::EEXIST,
-            DiskError::Off => Self::EIO,
+            DiskError::Off | DiskError::Broken => Self::EIO,
+            DiskError::ReadOnly => Self::EROFS,
         }
     }
 }
