@@ -2,6 +2,8 @@
 
 mod durable;
 mod memory;
+mod open_files;
+mod rebuild;
 mod server_duid;
 mod sqlite;
 mod store;

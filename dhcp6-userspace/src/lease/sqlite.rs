@@ -8,18 +8,21 @@ use std::{
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use dhcp6_common::wire::Duid;
 use rusqlite::{
-    Connection, OpenFlags, OptionalExtension as _, Row, Transaction, TransactionBehavior, named_params,
+    Connection, ErrorCode, OpenFlags, OptionalExtension as _, Row, Transaction, TransactionBehavior,
+    config::DbConfig,
+    named_params,
     types::{FromSql, ValueRef},
 };
+use tracing::warn;
 
 use super::{
     Change, ClockReading, Conflict, ConflictCause, Lease, LeaseState, Store, StoreError,
-    durable::sync_parent, store,
+    durable::sync_parent, open_files::OpenFiles, rebuild::rebuild, store,
 };
 use crate::{
     pool::{Prefix, Resource},
@@ -125,8 +128,17 @@ const PUT_CLOCK: &str = "INSERT OR REPLACE INTO clock VALUES (1, :boot_id, :boot
 const REMOVE_CONFLICT: &str = "DELETE FROM conflicts WHERE address = :address AND length = :length";
 
 /// How long a commit waits for somebody who writes to the database by hand. The server answers nobody
-/// meanwhile.
+/// meanwhile, so that only the first one waits, until one succeeds.
 const BUSY_TIMEOUT: Duration = Duration::from_millis(250);
+
+/// The same up to the first commit that succeeds, when nobody is to be answered.
+const BUSY_TIMEOUT_AT_START: Duration = Duration::from_secs(5);
+
+/// How often a database whose files are gone is written anew, at most.
+pub(super) const REBUILD_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What stands behind the name of the database in that of the file that is locked.
+const LOCK_SUFFIX: &str = ".lock";
 
 /// Pages in the write-ahead log after which a commit moves it into the database: 4 MiB.
 const CHECKPOINT_PAGES: u32 = 1000;
@@ -145,8 +157,14 @@ const ROW_OCTETS: usize = 80;
 pub struct SqliteStore {
     connection: Connection,
     path: PathBuf,
+    /// `None` until they are open.
+    files: Option<OpenFiles>,
+    /// When it was last tried to write the database anew.
+    rebuild_tried: Option<Instant>,
+    /// Whether the last commit has succeeded; `None` before the first.
+    is_well: Option<bool>,
     /// Locked until it is closed.
-    _lock: File,
+    lock: File,
 }
 
 impl SqliteStore {
@@ -155,27 +173,51 @@ impl SqliteStore {
     ///
     /// # Errors
     ///
-    /// - [`StoreError::File`] and [`StoreError::Sqlite`] where it cannot be opened, or is no database
-    /// - [`StoreError::InUse`] where another store has it open
+    /// - [`StoreError::File`] and [`StoreError::Sqlite`] where it cannot be opened
+    /// - [`StoreError::Damaged`] where it is no database; it is left as it is
+    /// - [`StoreError::InUse`] where another store has it open, [`StoreError::Locked`] where another program does not
+    ///   let go of it for five seconds
     /// - [`StoreError::UnknownSchema`] where it was written by a newer version; it is left as it is
     /// - [`StoreError::Setting`] where its file system does not support the write-ahead mode
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, StoreError> {
         let path = path.into();
         let lock = lock(&path)?;
         create_durably(&path)?;
+        Self::open_locked(path, lock)
+    }
+
+    fn open_locked(path: PathBuf, lock: File) -> Result<Self, StoreError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&path, flags).map_err(failed("open", &path))?;
-        let mut store = Self { connection, path, _lock: lock };
+        let mut store = Self { connection, path, files: None, rebuild_tried: None, is_well: None, lock };
+        match store.prepare() {
+            Ok(()) => Ok(store),
+            Err(failure) => Err(with_os_error(failure, &store.connection)),
+        }
+    }
+
+    fn prepare(&mut self) -> Result<(), StoreError> {
+        self.connection.busy_timeout(BUSY_TIMEOUT_AT_START).map_err(failed("configure", &self.path))?;
+        // Until a commit has succeeded, what is there stays there: it may be evidence.
+        self.keep_log_when_closed(true)?;
         // Reading the version first leaves a database that is not for this server untouched.
-        let version = schema_version(&store.connection, &store.path)?;
-        store.configure()?;
-        store.migrate(version)?;
-        Ok(store)
+        let version = schema_version(&self.connection, &self.path)?;
+        self.configure()?;
+        self.migrate(version)?;
+        // Reading anything has SQLite open the log, too.
+        schema_version(&self.connection, &self.path)?;
+        self.files = Some(self.note_files()?);
+        Ok(())
+    }
+
+    fn note_files(&self) -> Result<OpenFiles, StoreError> {
+        let directory = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let files = ["", "-wal", LOCK_SUFFIX].map(|suffix| with_suffix(&self.path, suffix));
+        OpenFiles::note(directory.unwrap_or(Path::new(".")), &files)
     }
 
     fn configure(&self) -> Result<(), StoreError> {
         let Self { connection, path, .. } = self;
-        connection.busy_timeout(BUSY_TIMEOUT).map_err(failed("configure", path))?;
         // What is read back for `synchronous = FULL` is its number.
         for (setting, value, wanted) in [("journal_mode", "WAL", "wal"), ("synchronous", "FULL", "2")] {
             connection
@@ -225,6 +267,74 @@ impl SqliteStore {
     /// Empties the write-ahead log into the database.
     fn empty_log(&self) -> rusqlite::Result<()> {
         self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+    }
+
+    fn write(&mut self, changes: &[Change]) -> Result<(), StoreError> {
+        self.connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .and_then(|transaction| {
+                for change in changes {
+                    apply(&transaction, change)?;
+                }
+                transaction.commit()
+            })
+            .map_err(failed("write to", &self.path))
+            .map_err(|failure| with_os_error(failure, &self.connection))
+    }
+
+    /// Notes how a commit has gone. A writer that was in the way once is not waited for again.
+    fn note(&mut self, is_well: bool) -> Result<(), StoreError> {
+        if self.is_well != Some(is_well) {
+            let patience = if is_well { BUSY_TIMEOUT } else { Duration::ZERO };
+            self.connection.busy_timeout(patience).map_err(failed("configure", &self.path))?;
+            self.keep_log_when_closed(!is_well)?;
+            self.is_well = Some(is_well);
+        }
+        Ok(())
+    }
+
+    /// Whether closing the database leaves its files as they are, or moves the write-ahead log into it.
+    fn keep_log_when_closed(&self, keep: bool) -> Result<(), StoreError> {
+        let set = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, keep);
+        set.map(drop).map_err(failed("configure", &self.path))
+    }
+
+    /// Makes sure that the names of the files lead to what is open: what is written to a file without a name is lost
+    /// when it is closed, though every sync of it succeeds.
+    fn keep_files(&self) -> Result<(), StoreError> {
+        match self.files.as_ref().map(OpenFiles::missing).transpose()?.flatten() {
+            Some(missing) => Err(StoreError::Missing { path: missing.to_owned() }),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes the database anew where a file of it is gone, and goes on with that.
+    fn rebuild_if_missing(&mut self) -> Result<(), StoreError> {
+        let Err(failure) = self.keep_files() else { return Ok(()) };
+        let StoreError::Missing { path: missing } = &failure else { return Err(failure) };
+        if self.rebuild_tried.is_some_and(|tried| tried.elapsed() < REBUILD_INTERVAL) {
+            return Err(failure);
+        }
+        self.rebuild_tried = Some(Instant::now());
+        let lock_path = with_suffix(&self.path, LOCK_SUFFIX);
+        // Where its file is gone, another server may have a lock of its own.
+        if !lock_path.exists() {
+            self.lock = lock(&self.path)?;
+        }
+        if *missing == lock_path {
+            self.files = Some(self.note_files()?);
+        } else {
+            rebuild(&self.connection, &self.path)?;
+            let lock = self.lock.try_clone().map_err(|source| StoreError::File {
+                doing: "keep",
+                path: lock_path,
+                source,
+            })?;
+            let rebuild_tried = self.rebuild_tried;
+            *self = Self { rebuild_tried, ..Self::open_locked(self.path.clone(), lock)? };
+        }
+        warn!("{failure}: it was written anew, from what was still open");
+        Ok(())
     }
 }
 
@@ -329,20 +439,19 @@ impl Store for SqliteStore {
 
     fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError> {
         store::check(changes)?;
-        let result = self
-            .connection
-            .transaction_with_behavior(TransactionBehavior::Immediate)
-            .and_then(|transaction| {
-                for change in changes {
-                    apply(&transaction, change)?;
-                }
-                transaction.commit()
-            })
-            .map_err(failed("write to", &self.path));
-        if result.is_err() {
+        let mut result = self.rebuild_if_missing();
+        if result.is_ok() {
+            result = self.write(changes).and_then(|()| self.keep_files());
+        }
+        self.note(result.is_ok())?;
+        if let Err(StoreError::Io { .. } | StoreError::Sqlite { .. }) = result {
             // A commit whose sync failed has left its pages in the log, where a crash would make them valid.
             // Emptying the log drops them; where even that fails, the next commit overwrites them.
             let _ = self.empty_log();
+        }
+        if result.is_err() {
+            // A page that was read wrongly is to be read again. Where this fails, there is nothing to forget.
+            let _ = self.connection.release_memory();
         }
         result
     }
@@ -541,16 +650,52 @@ fn name_of(row: &Row<'_>) -> String {
     }
 }
 
-fn failed(doing: &'static str, path: &Path) -> impl FnOnce(rusqlite::Error) -> StoreError {
-    move |source| StoreError::Sqlite { doing, path: path.to_owned(), source }
+pub(super) fn failed(doing: &'static str, path: &Path) -> impl FnOnce(rusqlite::Error) -> StoreError {
+    move |source| {
+        let path = path.to_owned();
+        match source.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Locked { doing, path },
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                StoreError::Damaged { doing, path, source }
+            }
+            _ => StoreError::Sqlite { doing, path, source },
+        }
+    }
+}
+
+/// What the operating system has said, in place of "disk I/O error".
+fn with_os_error(failure: StoreError, connection: &Connection) -> StoreError {
+    match failure {
+        StoreError::Sqlite { doing, path, source }
+            if matches!(
+                source.sqlite_error_code(),
+                Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen)
+            ) =>
+        {
+            #[expect(unsafe_code, reason = "rusqlite has no function for this")]
+            // SAFETY: the handle is that of an open connection, and is not kept.
+            let code = unsafe { rusqlite::ffi::sqlite3_system_errno(connection.handle()) };
+            if code == 0 {
+                StoreError::Sqlite { doing, path, source }
+            } else {
+                StoreError::Io { doing, path, source: io::Error::from_raw_os_error(code) }
+            }
+        }
+        other => other,
+    }
+}
+
+/// A path with a suffix behind the name of its file.
+pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut path = path.as_os_str().to_owned();
+    path.push(suffix);
+    path.into()
 }
 
 /// Keeps other servers away from the database. The lock is on a file of its own: SQLite's locks on the database
 /// file would end when this process closed any other handle of it.
 fn lock(database: &Path) -> Result<File, StoreError> {
-    let mut path = database.as_os_str().to_owned();
-    path.push(".lock");
-    let path = PathBuf::from(path);
+    let path = with_suffix(database, LOCK_SUFFIX);
     let failed = |source| StoreError::File { doing: "lock", path: path.clone(), source };
     let file = OpenOptions::new()
         .write(true)

@@ -119,7 +119,8 @@ fn changes_apply_in_their_order_and_replace_by_resource() {
             vec![],
         ),
     ] {
-        let mut store = open(&directory());
+        let directory = directory();
+        let mut store = open(&directory);
         store.commit(&changes).unwrap();
         assert_eq!(store.load().unwrap(), Contents { leases, conflicts }, "{changes:?}");
     }
@@ -215,7 +216,8 @@ fn a_writer_in_the_way_fails_the_commit_but_not_the_next() {
 #[test]
 fn contradictory_leases_are_refused_by_every_store() {
     let later = Time::from_millis(NOW + 9);
-    let mut sqlite = open(&directory());
+    let directory = directory();
+    let mut sqlite = open(&directory);
     let mut memory = MemoryStore::new();
     for (lease, refused) in [
         (Lease { preferred_until: later, ..lease(1) }, true),
@@ -334,7 +336,7 @@ fn a_damaged_file_is_an_error() {
     {
         fs::write(&path, content).unwrap();
         let result = SqliteStore::open(&path).and_then(|mut store| store.load());
-        assert!(matches!(result, Err(StoreError::Sqlite { .. })), "{what}");
+        assert!(matches!(result, Err(StoreError::Damaged { .. })), "{what}");
         assert_eq!(fs::read(&path).unwrap(), content, "{what}: never silently replaced");
     }
 }

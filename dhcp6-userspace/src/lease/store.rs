@@ -90,6 +90,58 @@ pub enum StoreError {
         /// What SQLite says.
         source: rusqlite::Error,
     },
+    /// The operating system refused what the database asked of it.
+    #[error("cannot {doing} the lease database {}: {source}", path.display())]
+    Io {
+        /// What was being done to it.
+        doing: &'static str,
+        /// The database.
+        path: PathBuf,
+        /// What the operating system says.
+        source: io::Error,
+    },
+    /// What is in the database, or was read from it, makes no sense to SQLite.
+    #[error(
+        "cannot {doing} the lease database {}: {source}; it is damaged: keep it, and its log with -wal behind the name, \
+         and restore a copy",
+        path.display()
+    )]
+    Damaged {
+        /// What was being done to it.
+        doing: &'static str,
+        /// The database.
+        path: PathBuf,
+        /// What SQLite says.
+        source: rusqlite::Error,
+    },
+    /// Another program writes to the database.
+    #[error(
+        "cannot {doing} the lease database {}, because another program has locked it: end that one, which \
+         `fuser` or `lsof` find by the file",
+        path.display()
+    )]
+    Locked {
+        /// What was being done to it.
+        doing: &'static str,
+        /// The database.
+        path: PathBuf,
+    },
+    /// A file of the database is gone: what is written to it is lost.
+    #[error("{} is gone", path.display())]
+    Missing {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file of the database has another one in its place: what is written to the open one is lost.
+    #[error(
+        "{} is not what was opened: it was replaced, or something is mounted over it; put the old one back, or restart \
+         dhcp6d to go on with the new one",
+        path.display()
+    )]
+    Replaced {
+        /// The file or its directory.
+        path: PathBuf,
+    },
     /// The operating system refused.
     #[error("cannot {doing} {}: {source}", path.display())]
     File {

@@ -1,0 +1,151 @@
+//! A database whose files are gone, written anew.
+
+use std::{
+    fs::{self, OpenOptions},
+    io,
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
+};
+
+use rusqlite::Connection;
+
+use super::{
+    StoreError,
+    durable::sync_parent,
+    sqlite::{failed, with_suffix},
+};
+
+/// Writes what `connection` reads to a new database at `path`, in place of what is left there of the files that it has
+/// open. It is durable when this returns, and `connection` still reads the old files.
+///
+/// # Errors
+///
+/// Where something cannot be read, or not be written. What is at `path` is still there then, but for the write-ahead log
+/// of a database that is gone.
+pub(super) fn rebuild(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+    let copy = with_suffix(path, ".new");
+    let result = replace(connection, path, &copy);
+    if result.is_err() {
+        // The room that it takes may be what is missing.
+        fs::remove_file(&copy).ok();
+    }
+    result
+}
+
+fn replace(connection: &Connection, path: &Path, copy: &Path) -> Result<(), StoreError> {
+    remove(copy)?;
+    // SQLite fills an empty file, which keeps its mode, but does not sync it.
+    let created = OpenOptions::new().write(true).create_new(true).mode(0o600).open(copy);
+    let created = created.map_err(file("create", copy))?;
+    let name = copy.to_string_lossy();
+    connection.execute("VACUUM INTO ?1", [&*name]).map_err(failed("copy", path))?;
+    created.sync_all().map_err(file("sync", copy))?;
+    // A log beside a database that it does not belong to would damage that.
+    for suffix in ["-wal", "-shm"] {
+        remove(&with_suffix(path, suffix))?;
+    }
+    fs::rename(copy, path).map_err(file("rename", copy))?;
+    sync_parent(path).map_err(file("sync the directory of", path))
+}
+
+fn file(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+    move |source| StoreError::File { doing, path: path.to_owned(), source }
+}
+
+fn remove(path: &Path) -> Result<(), StoreError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(file("remove", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs::{self, OpenOptions},
+        net::Ipv6Addr,
+        os::unix::fs::{FileExt as _, PermissionsExt as _},
+        path::Path,
+        thread,
+    };
+
+    use dhcp6_common::wire::Duid;
+
+    use crate::{
+        lease::{
+            Change, Lease, LeaseState, SqliteStore, Store as _, StoreError,
+            sqlite::{REBUILD_INTERVAL, with_suffix},
+        },
+        time::Time,
+    };
+
+    fn leases(from: u16, to: u16) -> Vec<Change> {
+        let lease = |last| Lease {
+            resource: Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, last).into(),
+            link: "access0".into(),
+            duid: Duid::new(&last.to_be_bytes()).unwrap(),
+            iaid: 1,
+            state: LeaseState::Bound,
+            preferred_until: Time::EPOCH,
+            valid_until: Time::EPOCH,
+            expires_at: Time::NEVER,
+        };
+        (from..to).map(|last| Change::PutLease(lease(last))).collect()
+    }
+
+    fn delete(database: &Path, suffixes: &[&str]) {
+        for suffix in suffixes {
+            fs::remove_file(with_suffix(database, suffix)).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_is_written_anew_is_all_there_and_takes_more() {
+        for gone in [&[""][..], &["-wal"], &["", "-wal", "-shm", ".lock"]] {
+            let directory = tempfile::tempdir().unwrap();
+            let database = directory.path().join("leases.sqlite");
+            let mut store = SqliteStore::open(&database).unwrap();
+            // The first are in the database, the others in its log.
+            for round in 0..20 {
+                store.commit(&leases(round * 1000, (round + 1) * 1000)).unwrap();
+            }
+            delete(&database, gone);
+            store.commit(&leases(20_000, 20_001)).unwrap();
+            let contents = store.load().unwrap();
+            assert_eq!(contents.leases.len(), 20_001, "{gone:?}");
+            assert_eq!(fs::metadata(&database).unwrap().permissions().mode() & 0o777, 0o600, "{gone:?}");
+            let in_use = SqliteStore::open(&database);
+            assert!(matches!(in_use, Err(StoreError::InUse { .. })), "{gone:?}: {in_use:?}");
+            // Once more, but not at once.
+            delete(&database, gone);
+            let refused = store.commit(&leases(20_001, 20_002));
+            assert!(matches!(refused, Err(StoreError::Missing { .. })), "{gone:?}: {refused:?}");
+            thread::sleep(REBUILD_INTERVAL);
+            store.commit(&leases(20_001, 20_002)).unwrap();
+            drop(store);
+            let names = fs::read_dir(directory.path()).unwrap().count();
+            assert_eq!(names, 2, "{gone:?}: the database and its lock");
+            assert_eq!(
+                SqliteStore::open(&database).unwrap().load().unwrap().leases.len(),
+                20_002,
+                "{gone:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_written_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        let database = directory.path().join("leases.sqlite");
+        let mut store = SqliteStore::open(&database).unwrap();
+        store.commit(&leases(0, 60_000)).unwrap();
+        let file = OpenOptions::new().write(true).open(&database).unwrap();
+        let len = file.metadata().unwrap().len();
+        assert!(len > 1 << 20, "{len}: the log is in the database");
+        file.write_all_at(&vec![0xa5; len as usize - 4096], 4096).unwrap();
+        delete(&database, &[""]);
+        let result = store.commit(&leases(60_000, 60_001));
+        assert!(matches!(result, Err(StoreError::Damaged { doing: "copy", .. })), "{result:?}");
+        assert!(!database.exists() && !with_suffix(&database, ".new").exists());
+    }
+}
