@@ -1,6 +1,7 @@
 //! Bindings and the durable store.
 
 mod durable;
+mod log_check;
 mod memory;
 mod open_files;
 mod rebuild;

@@ -22,7 +22,7 @@ use tracing::warn;
 
 use super::{
     Change, ClockReading, Conflict, ConflictCause, Lease, LeaseState, Store, StoreError,
-    durable::sync_parent, open_files::OpenFiles, rebuild::rebuild, store,
+    durable::sync_parent, log_check::check_log, open_files::OpenFiles, rebuild::rebuild, store,
 };
 use crate::{
     pool::{Prefix, Resource},
@@ -174,7 +174,8 @@ impl SqliteStore {
     /// # Errors
     ///
     /// - [`StoreError::File`] and [`StoreError::Sqlite`] where it cannot be opened
-    /// - [`StoreError::Damaged`] where it is no database; it is left as it is
+    /// - [`StoreError::Damaged`] where it is no database, [`StoreError::DamagedLog`] where commits could be missing, and
+    ///   [`StoreError::Orphaned`] where there is only its log; all is left as it is
     /// - [`StoreError::InUse`] where another store has it open, [`StoreError::Locked`] where another program does not
     ///   let go of it for five seconds
     /// - [`StoreError::UnknownSchema`] where it was written by a newer version; it is left as it is
@@ -182,6 +183,7 @@ impl SqliteStore {
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, StoreError> {
         let path = path.into();
         let lock = lock(&path)?;
+        check_log(&path, &with_suffix(&path, "-wal"))?;
         create_durably(&path)?;
         Self::open_locked(path, lock)
     }

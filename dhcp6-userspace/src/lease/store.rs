@@ -132,6 +132,36 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
     },
+    /// The log of the database has committed changes behind a damaged part. SQLite would leave them out without a word.
+    #[error(
+        "the lease database {} is damaged: its log {} has {lost} commits behind what cannot be read at octet \
+         {offset}; keep both, and restore a copy, or move the log away to begin without any of its changes",
+        path.display(),
+        log.display()
+    )]
+    DamagedLog {
+        /// The database.
+        path: PathBuf,
+        /// Its write-ahead log.
+        log: PathBuf,
+        /// Where in the log the damage begins.
+        offset: u64,
+        /// How many commits can still be seen behind that.
+        lost: u32,
+    },
+    /// There is no database, but the log of one.
+    #[error(
+        "{} is gone, but its log {} is there, which has leases: put the database back, or move the log away to begin \
+         without any lease",
+        path.display(),
+        log.display()
+    )]
+    Orphaned {
+        /// The database.
+        path: PathBuf,
+        /// Its write-ahead log.
+        log: PathBuf,
+    },
     /// A file of the database has another one in its place: what is written to the open one is lost.
     #[error(
         "{} is not what was opened: it was replaced, or something is mounted over it; put the old one back, or restart \
