@@ -68,6 +68,8 @@ pub struct Daemon {
     engine: Engine,
     store: Box<dyn Store>,
     store_status: StoreStatus,
+    /// While the log says that the store fails: how many commits had failed when that was looked at last.
+    store_failures: Option<u64>,
     sockets: Vec<Listener>,
     kernel: Option<Kernel>,
     control: ControlServer,
@@ -98,6 +100,9 @@ impl Daemon {
         }
         let now = clock.now();
         let engine = take_up(&config, duid, &mut *store, now)?;
+        // A store that takes nothing is found out before anybody is served.
+        let reading = clock.reading();
+        store.commit(&[Change::PutClock(reading)])?;
 
         say_what_waits(&engine);
         warn_of_small_neighbor_table(&engine);
@@ -120,7 +125,7 @@ impl Daemon {
             path: stored_in,
             ok: true,
             last_error: None,
-            commits: 0,
+            commits: 1,
             failed_commits: 0,
         };
         Ok(Self {
@@ -128,7 +133,7 @@ impl Daemon {
             config,
             last_reload: None,
             clock,
-            clock_stored: None,
+            clock_stored: Some(reading.seen),
             next_sweep: now,
             is_overdue: false,
             is_paying: false,
@@ -136,6 +141,7 @@ impl Daemon {
             engine,
             store,
             store_status,
+            store_failures: None,
             sockets,
             kernel,
             control,
@@ -203,6 +209,7 @@ impl Daemon {
     fn tick(&mut self) {
         self.expire();
         self.finish_round(Vec::new());
+        self.look_after_store();
         if let Some(kernel) = &mut self.kernel {
             kernel.flush_logs();
         }
@@ -211,6 +218,22 @@ impl Daemon {
     /// Ends some of the leases whose time has come: with many at once, messages are answered in between.
     fn expire(&mut self) {
         self.is_overdue = !self.engine.expire(self.clock.now(), ENDED_AT_ONCE);
+    }
+
+    /// Tries a store that fails again, so that it is known to work even where nobody asks for anything, and says that
+    /// it works once no commit has failed for a tick: it may take some commits and refuse others.
+    fn look_after_store(&mut self) {
+        let Some(failures) = self.store_failures else { return };
+        if !self.store_status.ok {
+            self.commit(&mut Vec::new());
+        }
+        let StoreStatus { ok, failed_commits, .. } = self.store_status;
+        if ok && failed_commits == failures {
+            info!("the store works again");
+            self.store_failures = None;
+        } else {
+            self.store_failures = Some(failed_commits);
+        }
     }
 
     /// Has the engine see what the kernel has granted, some bindings at a time, and storage pay for what it grants
@@ -299,10 +322,11 @@ impl Daemon {
         committed
     }
 
-    /// Commits changes, and now and then a reading of the clock with them. A failure is said once, and so is its end.
+    /// Commits changes, and now and then a reading of the clock with them. The first failure is said.
     fn commit(&mut self, changes: &mut Vec<Change>) -> bool {
         let reading = self.clock.reading();
-        let is_due = self.clock_stored.is_none_or(|stored| reading.seen.since(stored) >= CLOCK_READINGS);
+        let is_due = !self.store_status.ok
+            || self.clock_stored.is_none_or(|stored| reading.seen.since(stored) >= CLOCK_READINGS);
         if is_due {
             changes.push(Change::PutClock(reading));
         }
@@ -311,19 +335,17 @@ impl Daemon {
                 if is_due {
                     self.clock_stored = Some(reading.seen);
                 }
-                if !self.store_status.ok {
-                    info!("the store works again");
-                }
                 self.store_status.ok = true;
                 self.store_status.commits += 1;
                 true
             }
             Err(failure) => {
-                if self.store_status.ok {
-                    error!("{failure}: nothing new is promised until this works");
-                }
                 self.store_status.ok = false;
                 self.store_status.failed_commits += 1;
+                if self.store_failures.is_none() {
+                    error!("{failure}: nothing new is promised until this works");
+                    self.store_failures = Some(self.store_status.failed_commits);
+                }
                 self.store_status.last_error = Some(failure.to_string());
                 false
             }
