@@ -8,6 +8,8 @@ pub mod frame;
 pub mod netns;
 pub mod raw;
 pub mod server;
+pub mod subscriber;
+pub mod tmpfs;
 pub mod torture;
 pub mod xdp;
 

@@ -4,7 +4,7 @@ use std::{
     fs,
     os::unix::fs::chown,
     path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
+    process::{Child, Command, ExitStatus, Output, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -245,6 +245,34 @@ domain_search = ["example.net"]
         self.child.as_ref().map(Child::id)
     }
 
+    /// Starts the server, which is to end by itself with a status other than 0. Returns what it has logged.
+    ///
+    /// # Errors
+    ///
+    /// Where it does not end, or with status 0.
+    pub fn fail_to_start(&mut self) -> Result<String> {
+        let before = self.log().len();
+        self.spawn()?;
+        let status = self.wait()?;
+        let log = self.log().split_off(before);
+        ensure!(!status.success(), "dhcp6d ended with {status}: {log}");
+        Ok(log)
+    }
+
+    /// Waits until the server serves.
+    ///
+    /// # Errors
+    ///
+    /// As [`Server::start`].
+    pub fn wait_until_ready(&mut self) -> Result<()> {
+        let started = Instant::now();
+        while !self.is_ready()? {
+            ensure!(started.elapsed() < PATIENCE, "dhcp6d does not start: {}", self.log());
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
     /// Whether the server serves.
     ///
     /// # Errors
@@ -276,11 +304,17 @@ domain_search = ["example.net"]
     pub fn stop(&mut self) -> Result<Duration> {
         let started = Instant::now();
         self.signal(Signal::SIGTERM)?;
+        let status = self.wait()?;
+        ensure!(status.success(), "dhcp6d ended with {status}: {}", self.log());
+        Ok(started.elapsed())
+    }
+
+    fn wait(&mut self) -> Result<ExitStatus> {
+        let started = Instant::now();
+        let child = self.child.as_mut().context("dhcp6d was not started")?;
         while started.elapsed() < PATIENCE {
-            if let Some(status) = self.child.as_mut().and_then(|child| child.try_wait().transpose()) {
-                let status = status?;
-                ensure!(status.success(), "dhcp6d ended with {status}: {}", self.log());
-                return Ok(started.elapsed());
+            if let Some(status) = child.try_wait()? {
+                return Ok(status);
             }
             thread::sleep(Duration::from_millis(5));
         }
@@ -396,15 +430,6 @@ domain_search = ["example.net"]
 
     fn socket(&self) -> PathBuf {
         self.directory.path().join("control.sock")
-    }
-
-    fn wait_until_ready(&mut self) -> Result<()> {
-        let started = Instant::now();
-        while !self.is_ready()? {
-            ensure!(started.elapsed() < PATIENCE, "dhcp6d does not start: {}", self.log());
-            thread::sleep(Duration::from_millis(20));
-        }
-        Ok(())
     }
 }
 

@@ -1,70 +1,34 @@
 //! A store that cannot be written to.
 
 use std::{
-    fs::{self, File},
-    io::Write as _,
-    net::Ipv6Addr,
-    path::{Path, PathBuf},
-    process::Command,
+    fs,
+    path::Path,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
-use dhcp6_common::wire::{MessageType, OptionCode};
+use dhcp6_common::wire::MessageType;
 use tests::{
     client::BareClient,
-    frame::MessageBuilder,
-    netns::{Wire, privileged, run},
+    netns::{Wire, privileged},
     server::{Plane, Server},
+    subscriber::{address_in, renew, server_id_in, solicit},
+    tmpfs::Tmpfs,
 };
 
-/// A small file system in memory, mounted over a directory whose files it takes.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    fn mount(directory: &Path) -> Result<Self> {
-        let files: Vec<_> = fs::read_dir(directory)?
-            .map(|entry| {
-                let path = entry?.path();
-                Ok((path.clone(), fs::read(path)?))
-            })
-            .collect::<Result<_>>()?;
-        run(Command::new("mount").args(["-t", "tmpfs", "-o", "size=2m,mode=0700", "tmpfs"]).arg(directory))?;
-        let disk = Self(directory.to_owned());
-        for (path, content) in files {
-            fs::write(path, content)?;
-        }
-        Ok(disk)
+/// Mounts a small disk over a directory, whose files it takes.
+fn small_disk(directory: &Path) -> Result<Tmpfs> {
+    let files: Vec<_> = fs::read_dir(directory)?
+        .map(|entry| {
+            let path = entry?.path();
+            Ok((path.clone(), fs::read(path)?))
+        })
+        .collect::<Result<_>>()?;
+    let disk = Tmpfs::mount(directory)?;
+    for (path, content) in files {
+        fs::write(path, content)?;
     }
-
-    /// Leaves no room.
-    fn fill(&self) -> Result<PathBuf> {
-        let path = self.0.join("ballast");
-        let mut ballast = File::create(&path)?;
-        while ballast.write(&[0; 4096]).is_ok_and(|len| len > 0) {}
-        Ok(path)
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        run(Command::new("umount").arg("--lazy").arg(&self.0)).ok();
-    }
-}
-
-fn solicit(client: u8, transaction: u8) -> Vec<u8> {
-    let message = MessageBuilder::new(MessageType::Solicit, [0, client, transaction]);
-    message.client_id(&[0, 3, 0, 1, 2, 0, 0, 0, 1, client]).rapid_commit().ia_na(1, &[]).build()
-}
-
-fn renew(client: u8, server: &[u8], address: Ipv6Addr) -> Vec<u8> {
-    let message = MessageBuilder::new(MessageType::Renew, [1, client, 0]);
-    message.client_id(&[0, 3, 0, 1, 2, 0, 0, 0, 1, client]).server_id(server).ia_na(1, &[address]).build()
-}
-
-fn option(message: &[u8], code: OptionCode) -> Result<&[u8]> {
-    let mut options = dhcp6_common::wire::OptionWalker::new(&message[4..]).filter_map(Result::ok);
-    options.find(|option| option.code == code).map(|option| option.value).context("an option is missing")
+    Ok(disk)
 }
 
 #[test]
@@ -76,13 +40,12 @@ fn nothing_new_is_promised_while_the_disk_is_full() -> Result<()> {
     let mut server = Server::start(&wire, Plane::DaemonOnly)?;
     server.stop()?;
     let state = server.database().parent().context("a directory")?.to_owned();
-    let disk = SmallDisk::mount(&state)?;
+    let disk = small_disk(&state)?;
     server.restart()?;
     let client = BareClient::open(&wire.client)?;
     let known = client.exchange(&solicit(1, 0))?;
-    let server_id = option(&known, OptionCode::SERVER_ID)?.to_vec();
-    let ia = option(&known, OptionCode::IA_NA)?;
-    let address: [u8; 16] = *ia[16..].first_chunk().context("an address")?;
+    let server_id = server_id_in(&known)?;
+    let address = address_in(&known)?;
 
     let ballast = disk.fill()?;
     // The log of the database may still have some room of its own.
@@ -100,7 +63,7 @@ fn nothing_new_is_promised_while_the_disk_is_full() -> Result<()> {
     let counters = server.ctl_json(&["stats"])?;
     assert!(counters["slow_path"]["dropped"]["store_failed"].as_u64() > Some(0), "{counters}");
     // What storage covers already goes on.
-    let renewed = client.exchange(&renew(1, &server_id, address.into()))?;
+    let renewed = client.exchange(&renew(1, &server_id, address))?;
     assert_eq!(renewed[0], MessageType::Reply as u8);
 
     fs::remove_file(ballast)?;
