@@ -1,13 +1,13 @@
 //! Tests of [`SqliteStore`].
 
-use std::{fs, net::Ipv6Addr, os::unix::fs::PermissionsExt as _, path::Path};
+use std::{fs, net::Ipv6Addr, os::unix::fs::PermissionsExt as _, path::Path, time::Instant};
 
 use dhcp6_common::wire::Duid;
 use proptest::prelude::*;
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-use super::{CHECKPOINT_PAGES, MIGRATIONS, NEWEST_SCHEMA, SqliteStore};
+use super::{BUSY_TIMEOUT, CHECKPOINT_PAGES, MIGRATIONS, NEWEST_SCHEMA, SqliteStore};
 use crate::{
     lease::{
         Change, Conflict, ConflictCause, Contents, Lease, LeaseState, MemoryStore, Store as _, StoreError,
@@ -205,9 +205,16 @@ fn a_commit_that_fails_changes_nothing() {
 fn a_writer_in_the_way_fails_the_commit_but_not_the_next() {
     let directory = directory();
     let mut store = open(&directory);
+    store.commit(&[]).unwrap();
     let writer = Connection::open(directory.path().join("leases.sqlite")).unwrap();
     writer.execute_batch("BEGIN IMMEDIATE").unwrap();
-    assert!(store.commit(&[Change::PutLease(lease(1))]).is_err());
+    store.commit(&[Change::PutLease(lease(3))]).unwrap_err();
+    let began = Instant::now();
+    for _ in 0..10 {
+        let error = store.commit(&[Change::PutLease(lease(1))]).unwrap_err();
+        assert!(matches!(error, StoreError::Locked { .. }), "{error}");
+    }
+    assert!(began.elapsed() < BUSY_TIMEOUT, "only the first one waits: {:?}", began.elapsed());
     writer.execute_batch("ROLLBACK").unwrap();
     assert_eq!(store.load().unwrap(), Contents::default());
     store.commit(&[Change::PutLease(lease(2))]).unwrap();
@@ -339,6 +346,30 @@ fn a_damaged_file_is_an_error() {
         assert!(matches!(result, Err(StoreError::Damaged { .. })), "{what}");
         assert_eq!(fs::read(&path).unwrap(), content, "{what}: never silently replaced");
     }
+}
+
+#[test]
+fn a_damaged_database_keeps_its_log() {
+    let living = directory();
+    let mut store = open(&living);
+    let changes: Vec<_> = (0..60_000).map(|last| Change::PutLease(lease(last))).collect();
+    store.commit(&changes).unwrap();
+    store.commit(&[Change::PutLease(lease(60_000))]).unwrap();
+    let crashed = directory();
+    let [path, log] = ["leases.sqlite", "leases.sqlite-wal"].map(|name| {
+        fs::copy(living.path().join(name), crashed.path().join(name)).unwrap();
+        crashed.path().join(name)
+    });
+    let mut damaged = fs::read(&path).unwrap();
+    damaged[4096..].fill(0xa5);
+    fs::write(&path, &damaged).unwrap();
+    let before = fs::read(&log).unwrap();
+    let result = open(&crashed).load();
+    assert!(matches!(result, Err(StoreError::Damaged { .. })), "{result:?}");
+    assert!(
+        fs::read(&log).unwrap() == before && fs::read(&path).unwrap() == damaged,
+        "what is left is evidence"
+    );
 }
 
 #[test]
