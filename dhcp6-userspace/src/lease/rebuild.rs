@@ -139,6 +139,9 @@ mod tests {
         let database = directory.path().join("leases.sqlite");
         let mut store = SqliteStore::open(&database).unwrap();
         store.commit(&leases(0, 60_000)).unwrap();
+        // Closing it moves the log into the database.
+        drop(store);
+        let mut store = SqliteStore::open(&database).unwrap();
         let file = OpenOptions::new().write(true).open(&database).unwrap();
         let len = file.metadata().unwrap().len();
         assert!(len > 1 << 20, "{len}: the log is in the database");

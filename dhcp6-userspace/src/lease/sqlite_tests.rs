@@ -353,6 +353,8 @@ fn a_damaged_database_keeps_its_log() {
     let living = directory();
     let mut store = open(&living);
     let changes: Vec<_> = (0..60_000).map(|last| Change::PutLease(lease(last))).collect();
+    // Twice, so that the log is long enough to go into the database.
+    store.commit(&changes).unwrap();
     store.commit(&changes).unwrap();
     store.commit(&[Change::PutLease(lease(60_000))]).unwrap();
     let crashed = directory();
