@@ -140,11 +140,12 @@ pub(super) const REBUILD_INTERVAL: Duration = Duration::from_secs(1);
 /// What stands behind the name of the database in that of the file that is locked.
 const LOCK_SUFFIX: &str = ".lock";
 
-/// Pages in the write-ahead log after which a commit moves it into the database: 4 MiB.
-const CHECKPOINT_PAGES: u32 = 1000;
+/// Pages in the write-ahead log after which a commit moves it into the database: 32 MiB. A page that many commits have
+/// written is moved once.
+const CHECKPOINT_PAGES: u32 = 8192;
 
 /// Octets that the write-ahead log keeps of its size after one large commit.
-const LOG_SIZE_LIMIT: u32 = 16 << 20;
+const LOG_SIZE_LIMIT: u32 = 64 << 20;
 
 /// About what a lease takes in the file.
 const ROW_OCTETS: usize = 80;
