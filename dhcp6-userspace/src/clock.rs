@@ -97,6 +97,11 @@ impl Clock {
         self.time_of(u64::try_from(since_boot().as_nanos()).unwrap_or(u64::MAX))
     }
 
+    /// What CLOCK_BOOTTIME showed, in nanoseconds, so long ago.
+    pub fn boottime_ago(&self, ago: Duration) -> u64 {
+        u64::try_from(since_boot().saturating_sub(ago).as_nanos()).unwrap_or(u64::MAX)
+    }
+
     /// The time at which CLOCK_BOOTTIME shows `nanos`; `u64::MAX` is never.
     pub fn time_of(&self, nanos: u64) -> Time {
         if nanos == u64::MAX {

@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use dhcp6_userspace::{config::Config, daemon::Daemon};
+use dhcp6_userspace::{
+    config::Config,
+    daemon::{Daemon, ServiceManager},
+};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -70,7 +73,12 @@ async fn scrape(address: SocketAddr) -> io::Result<String> {
 async fn a_daemon_is_scraped() {
     let directory = TempDir::new().unwrap();
     let (port, address) = (free_udp_port(), free_tcp_address());
-    let daemon = Daemon::start(config(directory.path(), port, address), "unused.toml".into()).unwrap();
+    let daemon = Daemon::start(
+        config(directory.path(), port, address),
+        "unused.toml".into(),
+        ServiceManager::default(),
+    )
+    .unwrap();
     let daemon = tokio::spawn(daemon.run());
 
     UdpSocket::bind("[::1]:0").unwrap().send_to(&[1, 2], ("::1", port)).unwrap();
@@ -101,9 +109,11 @@ async fn an_address_in_use_is_named() {
     let directory = TempDir::new().unwrap();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
-    let Err(failure) =
-        Daemon::start(config(directory.path(), free_udp_port(), address), "unused.toml".into())
-    else {
+    let Err(failure) = Daemon::start(
+        config(directory.path(), free_udp_port(), address),
+        "unused.toml".into(),
+        ServiceManager::default(),
+    ) else {
         panic!("the address is taken")
     };
     let message = format!("{failure:#}");

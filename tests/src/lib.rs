@@ -8,6 +8,7 @@ pub mod frame;
 pub mod netns;
 pub mod raw;
 pub mod server;
+pub mod service_manager;
 pub mod subscriber;
 pub mod tmpfs;
 pub mod torture;

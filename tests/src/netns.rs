@@ -153,16 +153,32 @@ impl Wire {
     /// What iproute2 says.
     pub fn new() -> Result<Self> {
         let wire = Self { server: Namespace::new("s")?, client: Namespace::new("c")? };
-        let Self { server, client } = &wire;
+        wire.connect(&[])?;
+        Ok(wire)
+    }
+
+    /// Takes both interfaces away and makes them anew, the server's with the index that it had.
+    ///
+    /// # Errors
+    ///
+    /// What iproute2 says.
+    pub fn reconnect(&self) -> Result<()> {
+        let index = self.server.enter(|| Interface::find(SERVER_INTERFACE))?.index;
+        run(self.server.command("ip").args(["link", "del", SERVER_INTERFACE]))?;
+        self.connect(&["index", &index.to_string()])
+    }
+
+    fn connect(&self, server_end: &[&str]) -> Result<()> {
+        let Self { server, client } = self;
         run(Command::new("ip")
             .args(["link", "add", SERVER_INTERFACE, "address", &hex(&SERVER_MAC, ":")])
+            .args(server_end)
             .args(["netns", &server.name, "type", "veth"])
             .args(["peer", "name", CLIENT_INTERFACE, "netns", &client.name]))?;
         run(Command::new("ip").args(["-n", &server.name, "link", "set", SERVER_INTERFACE, "up"]))?;
         run(Command::new("ip").args(["-n", &client.name, "link", "set", CLIENT_INTERFACE, "up"]))?;
         server.wait_for_link_local(SERVER_INTERFACE)?;
-        client.wait_for_link_local(CLIENT_INTERFACE)?;
-        Ok(wire)
+        client.wait_for_link_local(CLIENT_INTERFACE)
     }
 }
 

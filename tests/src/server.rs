@@ -24,7 +24,10 @@ use nix::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::netns::{CLIENT_INTERFACE, Namespace, SERVER_INTERFACE, Wire, run, unique_name};
+use crate::{
+    netns::{CLIENT_INTERFACE, Namespace, SERVER_INTERFACE, Wire, run, unique_name},
+    service_manager::ServiceManager,
+};
 
 /// How long a server may take to start or to stop.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -271,6 +274,19 @@ domain_search = ["example.net"]
             thread::sleep(Duration::from_millis(20));
         }
         Ok(())
+    }
+
+    /// Starts the server, the first time or again, as a service, and waits until it serves.
+    ///
+    /// # Errors
+    ///
+    /// As [`Server::start`].
+    pub fn restart_under(&mut self, manager: &ServiceManager) -> Result<()> {
+        let path = |name| self.directory.path().join(name);
+        let config = path("dhcp6d.toml");
+        let arguments = ["--config", config.to_str().context("a path")?];
+        self.child = Some(manager.start(self.namespace, &binary("dhcp6d"), &arguments, &path("log"))?);
+        self.wait_until_ready()
     }
 
     /// Whether the server serves.

@@ -10,7 +10,7 @@ use anyhow::{Error, Result};
 use clap::Parser;
 use dhcp6_userspace::{
     config::Config,
-    daemon::{Daemon, detach},
+    daemon::{Daemon, ServiceManager, detach},
 };
 use tracing_subscriber::EnvFilter;
 
@@ -48,7 +48,11 @@ fn main() -> ExitCode {
         .with_ansi(io::stderr().is_terminal())
         .with_target(false)
         .init();
-    let outcome = if arguments.detach { detach(&config) } else { serve(config, arguments.config) };
+    let outcome = if arguments.detach {
+        detach(&config)
+    } else {
+        serve(config, arguments.config, ServiceManager::take_over())
+    };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -59,8 +63,8 @@ fn main() -> ExitCode {
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn serve(config: Config, path: PathBuf) -> Result<()> {
-    Daemon::start(config, path)?.run().await
+async fn serve(config: Config, path: PathBuf, manager: ServiceManager) -> Result<()> {
+    Daemon::start(config, path, manager)?.run().await
 }
 
 /// An error and its causes, without those that it names itself.

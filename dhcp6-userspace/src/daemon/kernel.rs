@@ -243,6 +243,15 @@ impl Kernel {
             .then(|| self.clock.time_of(binding.last_grant))
     }
 
+    /// Whether the kernel has granted a client's lease within the last `period`.
+    ///
+    /// Whoever gives its address back, and solicits again before the daemon has read that it does, may be answered by
+    /// the kernel. Its Release must not take away then what was granted after it.
+    pub(super) fn granted_since(&self, link: u32, duid: &Duid, period: Duration) -> bool {
+        let binding = self.fast_path.bindings.get(link, duid).ok().flatten();
+        binding.is_some_and(|binding| binding.last_grant > self.clock.boottime_ago(period))
+    }
+
     /// Whether the kernel answers on a link at all.
     pub(super) fn serves(&self, link: u32) -> bool {
         self.interfaces.iter().any(|(slot, _)| *slot == link)

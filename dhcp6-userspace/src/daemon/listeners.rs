@@ -1,16 +1,18 @@
 //! The interfaces that are served, and the sockets on them.
 
 use std::{
+    os::fd::{AsFd as _, BorrowedFd},
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::Result;
-use tracing::info;
+use tracing::{info, warn};
 
+use super::service::{ServiceManager, socket_name};
 use crate::{
     config::Config,
-    net::{FrameObserver, Interface, InterfaceError, ServerSocket},
+    net::{FrameObserver, InheritedSocket, Interface, InterfaceError, ServerSocket, SocketError},
 };
 
 /// A socket, and the index of the link that its interface is attached to.
@@ -39,10 +41,51 @@ enum PlannedSocket {
 
 impl Listener {
     /// Opens a socket for each of the interfaces, and one for relay agents elsewhere if there is a link that only
-    /// they reach.
-    pub(super) fn open_all(config: &Config, interfaces: &[(u32, Interface)]) -> Result<Vec<Self>> {
-        let planned = Self::plan(config, interfaces, &[])?;
-        Ok(Self::carry_out(planned, Vec::new()))
+    /// they reach. Those that an earlier daemon has left are taken over where they fit, and closed where not.
+    pub(super) fn open_all(
+        config: &Config,
+        interfaces: &[(u32, Interface)],
+        manager: &mut ServiceManager,
+    ) -> Result<Vec<Self>> {
+        let before = Self::take_over(config, interfaces, manager.inherited());
+        manager.close_others(&before);
+        let planned = Self::plan(config, interfaces, &before)?;
+        Ok(Self::carry_out(planned, before))
+    }
+
+    /// Makes listeners of the sockets that an earlier daemon has left, as far as they fit. The others are closed.
+    fn take_over(
+        config: &Config,
+        interfaces: &[(u32, Interface)],
+        mut inherited: Vec<InheritedSocket>,
+    ) -> Vec<Self> {
+        let port = config.server.port;
+        let relayed = config.links.iter().any(|link| link.interface.is_none());
+        let on_interfaces = interfaces.iter().map(|(link, interface)| (Some(*link), Some(interface)));
+        let mut take = |fits: &dyn Fn(&InheritedSocket) -> bool| {
+            inherited.iter().position(fits).map(|index| inherited.swap_remove(index))
+        };
+        let listener = |(link, interface): (Option<u32>, Option<&Interface>)| {
+            let socket = take(&|socket| socket.listens_on(interface, port))?;
+            let socket = usable(ServerSocket::take_over(socket, interface.cloned(), port, relayed))?;
+            let needs_macs = link.is_some_and(|link| config.links[link as usize].knows_macs());
+            let observer = interface.filter(|_| needs_macs).and_then(|interface| {
+                let socket = take(&|socket| socket.observes(interface))?;
+                usable(FrameObserver::take_over(socket, interface, port))
+            });
+            let place = interface.map_or("all interfaces", |interface| &interface.name);
+            info!("the socket of an earlier daemon goes on: {place}");
+            Some(Self { link, observer, socket })
+        };
+        on_interfaces.chain(relayed.then_some((None, None))).filter_map(listener).collect()
+    }
+
+    /// The sockets, for the next daemon, and their names.
+    pub(super) fn descriptors(&self) -> impl Iterator<Item = (String, BorrowedFd<'_>)> {
+        let Self { link: _, observer, socket } = self;
+        let interface = socket.interface();
+        let observer = observer.as_ref().map(|observer| (socket_name("frames", interface), observer.as_fd()));
+        [(socket_name("udp", interface), socket.as_fd())].into_iter().chain(observer)
     }
 
     /// Opens what is not there yet. Nothing of `before` is changed but that its sockets may get others beside them.
@@ -112,6 +155,11 @@ impl Listener {
             info!("serving relay agents on all interfaces");
         }
     }
+}
+
+/// What was taken over, unless the kernel refuses it.
+fn usable<T>(taken_over: Result<T, SocketError>) -> Option<T> {
+    taken_over.inspect_err(|failure| warn!("{failure}: the socket of an earlier daemon is opened anew")).ok()
 }
 
 /// The interfaces of the links that have one, by the links' index. Those without a link-local address are waited for.

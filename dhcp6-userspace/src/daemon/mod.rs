@@ -4,12 +4,20 @@ mod kernel;
 mod listeners;
 mod queries;
 mod reload;
+mod service;
 mod stats;
 mod taking_up;
 
-use std::{future::poll_fn, io, path::PathBuf, task::Poll, time::Duration};
+use std::{
+    future::poll_fn,
+    io,
+    path::PathBuf,
+    task::Poll,
+    time::{Duration, SystemTime},
+};
 
 use anyhow::{Context as _, Result, bail};
+use dhcp6_common::wire::{Duid, MESSAGE_HEADER_LEN, MessageType, OptionCode, OptionWalker};
 use tokio::{
     signal::unix::{SignalKind, signal},
     task::yield_now,
@@ -17,6 +25,7 @@ use tokio::{
 };
 use tracing::{debug, error, info, warn};
 
+pub use self::service::ServiceManager;
 use self::{
     kernel::Kernel,
     listeners::{Listener, interfaces},
@@ -71,6 +80,7 @@ pub struct Daemon {
     /// While the log says that the store fails: how many commits had failed when that was looked at last.
     store_failures: Option<u64>,
     sockets: Vec<Listener>,
+    manager: ServiceManager,
     kernel: Option<Kernel>,
     control: ControlServer,
     metrics: Option<MetricsServer>,
@@ -78,13 +88,13 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Opens everything that the configuration names, which was read from `path`. When this returns, the server
-    /// answers as soon as it runs.
+    /// Opens everything that the configuration names, which was read from `path`; sockets that `manager` has kept are
+    /// taken over. When this returns, the server answers as soon as it runs.
     ///
     /// # Errors
     ///
     /// Whatever cannot be opened, and what to do about it. What an earlier daemon has left in the kernel goes on then.
-    pub fn start(config: Config, path: PathBuf) -> Result<Self> {
+    pub fn start(config: Config, path: PathBuf, mut manager: ServiceManager) -> Result<Self> {
         let state_dir = &config.server.state_dir;
         let kept = server_duid(state_dir)?;
         let duid = config.server.duid.unwrap_or(kept);
@@ -107,7 +117,7 @@ impl Daemon {
         say_what_waits(&engine);
         warn_of_small_neighbor_table(&engine);
         let interfaces = interfaces(&config, INTERFACE_PATIENCE)?;
-        let sockets = Listener::open_all(&config, &interfaces)?;
+        let sockets = Listener::open_all(&config, &interfaces, &mut manager)?;
         let control = ControlServer::listen(&config.control_socket).with_context(|| {
             format!("cannot listen on the control socket {}", config.control_socket.display())
         })?;
@@ -143,6 +153,7 @@ impl Daemon {
             store_status,
             store_failures: None,
             sockets,
+            manager,
             kernel,
             control,
             metrics,
@@ -163,9 +174,8 @@ impl Daemon {
         let mut tick = interval(Duration::from_secs(1));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.sockets.iter().for_each(Listener::announce);
-        if let Err(failure) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
-            warn!("cannot tell the service manager that the server is ready: {failure}");
-        }
+        self.manager.keep(&self.sockets);
+        service::say_ready();
         let mut sweep = interval(SWEEP_STEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -193,9 +203,7 @@ impl Daemon {
             }
         }
         info!("stopping");
-        if let Err(failure) = sd_notify::notify(&[sd_notify::NotifyState::Stopping]) {
-            debug!("cannot tell the service manager: {failure}");
-        }
+        service::say_stopping();
         self.round();
         if self.kernel.is_some() {
             let horizon = humantime::format_duration(self.config.fast_path.horizon);
@@ -266,8 +274,12 @@ impl Daemon {
             for _ in 0..share {
                 match socket.receive() {
                     Ok(Some(datagram)) => {
-                        let Datagram { path, payload } = datagram;
+                        let Datagram { path, payload, arrived } = datagram;
                         self.stats.received(Engine::message_type(payload));
+                        if is_outdated(self.kernel.as_ref(), *link, arrived, payload) {
+                            self.stats.dropped(DropReason::Outdated);
+                            continue;
+                        }
                         let multicast = path.destination.is_multicast();
                         let mac = observer.as_mut().and_then(|observer| observer.mac_of(*path.source.ip()));
                         let arrival = Arrival { link: *link, mac, multicast };
@@ -351,6 +363,17 @@ impl Daemon {
             }
         }
     }
+}
+
+/// Whether a client's Release has waited until the kernel granted its lease anew: the client has come back since.
+fn is_outdated(kernel: Option<&Kernel>, link: Option<u32>, arrived: SystemTime, message: &[u8]) -> bool {
+    let is_release = || Engine::message_type(message) == Some(MessageType::Release);
+    let Some((kernel, link)) = kernel.zip(link).filter(|_| is_release()) else { return false };
+    let options = message.get(MESSAGE_HEADER_LEN..).unwrap_or_default();
+    let client =
+        OptionWalker::new(options).filter_map(Result::ok).find(|it| it.code == OptionCode::CLIENT_ID);
+    let client = client.and_then(|client| Duid::new(client.value).ok());
+    client.is_some_and(|client| kernel.granted_since(link, &client, arrived.elapsed().unwrap_or_default()))
 }
 
 /// The next scrape; none where no metrics are served.

@@ -9,7 +9,7 @@ use super::{
     Daemon,
     kernel::Kernel,
     listeners::{Listener, interfaces},
-    say_what_waits,
+    say_what_waits, service,
     taking_up::take_up,
 };
 use crate::{
@@ -25,11 +25,13 @@ impl Daemon {
     ///
     /// Why the configuration stays what it was, which is logged, too.
     pub(super) fn reload(&mut self) -> Result<Reloaded, String> {
+        service::say_reloading();
         let outcome = self.try_reload().map_err(|failure| format!("{failure:#}"));
         match &outcome {
             Ok(()) => info!("the configuration was read again: {} links", self.config.links.len()),
             Err(error) => error!("the configuration stays what it was:\n{error}"),
         }
+        service::say_ready();
         let error = outcome.err();
         let at = self.clock.now().to_string();
         self.last_reload = Some(ReloadStatus { at: at.clone(), ok: error.is_none(), error: error.clone() });
@@ -58,6 +60,7 @@ impl Daemon {
         self.sockets = Listener::carry_out(listeners, mem::take(&mut self.sockets));
         self.stats.earlier_socket_drops += drops - self.socket_drops();
         self.config = config;
+        self.manager.keep(&self.sockets);
         self.sockets.iter().for_each(Listener::announce);
         say_what_waits(&self.engine);
         Ok(())

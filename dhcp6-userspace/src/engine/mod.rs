@@ -144,6 +144,8 @@ pub enum DropReason {
     UnknownMac,
     /// The link serves clients with a reservation only, and this one has none.
     RefusedByPolicy,
+    /// A Release that waited until the fast path granted the lease anew.
+    Outdated,
     /// Nothing may be promised while the store does not commit.
     StoreFailed,
     /// The answer could not be sent.
@@ -152,7 +154,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// Every reason.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::TooShort,
         Self::UnknownType,
         Self::Malformed,
@@ -172,6 +174,7 @@ impl DropReason {
         Self::TooManyIas,
         Self::UnknownMac,
         Self::RefusedByPolicy,
+        Self::Outdated,
         Self::StoreFailed,
         Self::SendFailed,
     ];
@@ -198,6 +201,7 @@ impl DropReason {
             Self::TooManyIas => "too_many_ias",
             Self::UnknownMac => "unknown_mac",
             Self::RefusedByPolicy => "refused_by_policy",
+            Self::Outdated => "outdated",
             Self::StoreFailed => "store_failed",
             Self::SendFailed => "send_failed",
         }

@@ -46,9 +46,13 @@ pub enum InterfaceError {
 /// # Errors
 ///
 /// The kernel's.
-#[expect(unsafe_code, reason = "neither socket2 nor nix knows this option")]
 pub fn netns_cookie() -> io::Result<u64> {
-    let socket = Socket::new(Domain::IPV6, Type::DGRAM.cloexec(), None)?;
+    netns_cookie_of(&Socket::new(Domain::IPV6, Type::DGRAM.cloexec(), None)?)
+}
+
+/// The number of a socket's network namespace.
+#[expect(unsafe_code, reason = "neither socket2 nor nix knows this option")]
+pub(super) fn netns_cookie_of(socket: &Socket) -> io::Result<u64> {
     let mut cookie = 0_u64;
     let mut len = size_of::<u64>() as libc::socklen_t;
     // SAFETY: the kernel writes at most `len` octets to a live, exclusive reference of that size.

@@ -1,11 +1,13 @@
 //! Sockets and interfaces.
 
+mod inherited;
 mod interface;
 mod membership;
 mod observer;
 pub(crate) mod packet;
 mod socket;
 
+pub use inherited::InheritedSocket;
 pub use interface::{Interface, InterfaceError, neighbor_limit, netns_cookie};
 pub use membership::{hold_group, release_group};
 pub use observer::FrameObserver;

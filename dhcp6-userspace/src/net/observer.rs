@@ -1,6 +1,12 @@
 //! Whose frame a datagram came in.
 
-use std::{collections::HashMap, io, mem, net::Ipv6Addr, ops::Range, os::fd::AsRawFd as _};
+use std::{
+    collections::HashMap,
+    io, mem,
+    net::Ipv6Addr,
+    ops::Range,
+    os::fd::{AsFd, AsRawFd as _, BorrowedFd},
+};
 
 use dhcp6_common::wire::ALL_RELAY_AGENTS_AND_SERVERS;
 use nix::{
@@ -10,7 +16,7 @@ use nix::{
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 
 use super::{
-    Interface, SocketError,
+    InheritedSocket, Interface, SocketError,
     packet::{
         bind,
         filter::{AND, IF_EQUAL, LOAD_HALF, LOAD_OCTET, LOAD_WORD, RETURN},
@@ -55,9 +61,33 @@ impl FrameObserver {
             move |source| SocketError { what, place, port, source }
         };
         // Without a protocol it receives nothing until it is bound.
-        let kind = Type::DGRAM.nonblocking().cloexec();
-        let socket = Socket::new(Domain::PACKET, kind, Some(Protocol::from(0)))
+        let socket = Socket::new(Domain::PACKET, Type::DGRAM.cloexec(), Some(Protocol::from(0)))
             .map_err(failed("open a packet socket (CAP_NET_RAW)"))?;
+        let observer = Self::set_up(socket, interface, port)?;
+        bind(&observer.socket, interface.index, libc::ETH_P_ALL as u16).map_err(failed("observe frames"))?;
+        Ok(observer)
+    }
+
+    /// Takes a socket over that was found to observe the interface, with the frames that wait in it.
+    ///
+    /// # Errors
+    ///
+    /// [`SocketError`].
+    pub fn take_over(
+        inherited: InheritedSocket,
+        interface: &Interface,
+        port: u16,
+    ) -> Result<Self, SocketError> {
+        Self::set_up(inherited.into_socket(), interface, port)
+    }
+
+    /// Sets all options.
+    fn set_up(socket: Socket, interface: &Interface, port: u16) -> Result<Self, SocketError> {
+        let failed = |what| {
+            let place = format!("interface {}", interface.name);
+            move |source| SocketError { what, place, port, source }
+        };
+        socket.set_nonblocking(true).map_err(failed("set up a packet socket"))?;
         socket.attach_filter(&filter(port)).map_err(failed("filter frames"))?;
         // With CAP_NET_ADMIN beyond net.core.rmem_max, without it up to there.
         if setsockopt(&socket, RcvBufForce, &RECEIVE_BUFFER).is_err() {
@@ -65,7 +95,6 @@ impl FrameObserver {
         }
         set_option(&socket, libc::PACKET_IGNORE_OUTGOING, &1_i32)
             .map_err(failed("leave out outgoing frames"))?;
-        bind(&socket, interface.index, libc::ETH_P_ALL as u16).map_err(failed("observe frames"))?;
         Ok(Self { socket, seen: Sources::default() })
     }
 
@@ -83,6 +112,12 @@ impl FrameObserver {
             }
         }
         self.seen.mac_of(source)
+    }
+}
+
+impl AsFd for FrameObserver {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 

@@ -60,6 +60,19 @@ pub(crate) fn bind(socket: &Socket, index: u32, protocol: u16) -> io::Result<()>
     Ok(())
 }
 
+/// The index of the interface, and the protocol, whose frames a socket receives.
+#[expect(unsafe_code, reason = "nix does not take the short addresses that packet sockets have here")]
+pub(crate) fn bound_to(socket: &Socket) -> io::Result<(i32, u16)> {
+    // SAFETY: all fields are integers, for which zero is a value.
+    let mut address: libc::sockaddr_ll = unsafe { mem::zeroed() };
+    let mut len = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `len` octets to a live, exclusive reference of that size, and any octets
+    // are values of its fields.
+    let result = unsafe { libc::getsockname(socket.as_raw_fd(), (&raw mut address).cast(), &raw mut len) };
+    nix::Error::result(result)?;
+    Ok((address.sll_ifindex, u16::from_be(address.sll_protocol)))
+}
+
 /// What has arrived at a socket, and what was dropped there, since this was called last.
 #[expect(unsafe_code, reason = "neither socket2 nor nix knows the options of packet sockets")]
 pub(crate) fn statistics(socket: &Socket) -> io::Result<libc::tpacket_stats> {

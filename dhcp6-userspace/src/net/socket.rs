@@ -1,10 +1,12 @@
 //! The UDP sockets of the server.
 
 use std::{
+    fs,
     io::{self, IoSlice, IoSliceMut},
     net::{Ipv6Addr, SocketAddrV6},
-    os::fd::AsRawFd as _,
+    os::fd::{AsFd, AsRawFd as _, BorrowedFd},
     task::{Context, Poll},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use dhcp6_common::wire::{ALL_RELAY_AGENTS_AND_SERVERS, ALL_SERVERS};
@@ -13,17 +15,20 @@ use nix::{
     net::if_::if_nameindex,
     sys::socket::{
         ControlMessage, ControlMessageOwned, MsgFlags, SockaddrIn6, recvmsg, sendmsg, setsockopt,
-        sockopt::{Ipv6RecvPacketInfo, RcvBufForce, RxqOvfl},
+        sockopt::{Ipv6RecvPacketInfo, RcvBufForce, ReceiveTimestampns, RxqOvfl},
     },
+    sys::time::TimeSpec,
 };
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::{io::Interest, net::UdpSocket};
 
-use super::Interface;
+use super::{InheritedSocket, Interface};
 use crate::engine::AnswerPort;
 
 /// Asked of the kernel for datagrams that wait: tens of thousands of Solicits.
 pub(super) const RECEIVE_BUFFER: usize = 16 << 20;
+/// The groups of this thread's network namespace.
+const GROUPS: &str = "/proc/thread-self/net/igmp6";
 /// The longest datagram that UDP can carry.
 const LONGEST: usize = 65535;
 
@@ -66,6 +71,8 @@ pub struct Datagram<'a> {
     pub path: Path,
     /// Its payload.
     pub payload: &'a [u8],
+    /// When it arrived, by the wall clock.
+    pub arrived: SystemTime,
 }
 
 impl ServerSocket {
@@ -77,7 +84,7 @@ impl ServerSocket {
     ///
     /// [`SocketError`], for one where the port is taken or takes privileges.
     pub fn open(interface: Interface, port: u16, shared: bool) -> Result<Self, SocketError> {
-        let place = format!("interface {}", interface.name);
+        let place = place_of(Some(&interface));
         let failed = |what| {
             let place = place.clone();
             move |source| SocketError { what, place, port, source }
@@ -85,11 +92,48 @@ impl ServerSocket {
         let socket = new_socket(shared).map_err(failed("open a socket"))?;
         socket.bind_device(Some(interface.name.as_bytes())).map_err(failed("bind"))?;
         bind(&socket, port).map_err(failed("listen"))?;
-        for group in [ALL_RELAY_AGENTS_AND_SERVERS, ALL_SERVERS] {
-            socket.join_multicast_v6(&group.into(), interface.index).map_err(failed("join a group"))?;
+        Self::finish(socket, Some(interface), port)
+    }
+
+    /// Takes a socket over that was found to listen on the interface, or on all, as [`ServerSocket::open`] or
+    /// [`ServerSocket::open_for_relays`] would, with the datagrams that wait in it.
+    ///
+    /// # Errors
+    ///
+    /// [`SocketError`].
+    pub fn take_over(
+        inherited: InheritedSocket,
+        interface: Option<Interface>,
+        port: u16,
+        shared: bool,
+    ) -> Result<Self, SocketError> {
+        let socket = inherited.into_socket();
+        socket.set_nonblocking(true).and_then(|()| set_up(&socket, shared)).map_err(|source| {
+            let place = place_of(interface.as_ref());
+            SocketError { what: "go on", place, port, source }
+        })?;
+        Self::finish(socket, interface, port)
+    }
+
+    /// Joins the groups.
+    fn finish(socket: Socket, interface: Option<Interface>, port: u16) -> Result<Self, SocketError> {
+        let failed = |what| {
+            let place = place_of(interface.as_ref());
+            move |source| SocketError { what, place, port, source }
+        };
+        if let Some(interface) = &interface {
+            for group in [ALL_RELAY_AGENTS_AND_SERVERS, ALL_SERVERS] {
+                join(&socket, group, interface.index).map_err(failed("join a group"))?;
+            }
+        } else {
+            let interfaces = if_nameindex().map_err(|error| failed("list them")(error.into()))?;
+            for interface in &interfaces {
+                // An interface without multicast (the loopback is one) has no relay agents to be heard this way.
+                join(&socket, ALL_SERVERS, interface.index()).ok();
+            }
         }
         let socket = UdpSocket::from_std(socket.into()).map_err(failed("wait for datagrams"))?;
-        Ok(Self { socket, interface: Some(interface), port, dropped: 0, buffer: vec![0; LONGEST] })
+        Ok(Self { socket, interface, port, dropped: 0, buffer: vec![0; LONGEST] })
     }
 
     /// Listens on all interfaces that have no socket of their own, to relay agents.
@@ -98,17 +142,10 @@ impl ServerSocket {
     ///
     /// [`SocketError`].
     pub fn open_for_relays(port: u16) -> Result<Self, SocketError> {
-        let failed =
-            |what| move |source| SocketError { what, place: "all interfaces".to_owned(), port, source };
+        let failed = |what| move |source| SocketError { what, place: place_of(None), port, source };
         let socket = new_socket(true).map_err(failed("open a socket"))?;
         bind(&socket, port).map_err(failed("listen"))?;
-        let interfaces = if_nameindex().map_err(|error| failed("list them")(error.into()))?;
-        for interface in &interfaces {
-            // An interface without multicast (the loopback is one) has no relay agents to be heard this way.
-            socket.join_multicast_v6(&ALL_SERVERS.into(), interface.index()).ok();
-        }
-        let socket = UdpSocket::from_std(socket.into()).map_err(failed("wait for datagrams"))?;
-        Ok(Self { socket, interface: None, port, dropped: 0, buffer: vec![0; LONGEST] })
+        Self::finish(socket, None, port)
     }
 
     /// Lets a socket for all interfaces be opened beside this one.
@@ -125,7 +162,8 @@ impl ServerSocket {
         self.interface.as_ref()
     }
 
-    /// Datagrams that the kernel has dropped since the socket was opened because nobody read them in time, as
+    /// Datagrams that the kernel has dropped since the socket was opened, by this process or by the one that it was
+    /// taken over from, because nobody read them in time, as
     /// far as known: the number comes with the next one that is received.
     pub fn dropped(&self) -> u32 {
         self.dropped
@@ -147,7 +185,7 @@ impl ServerSocket {
     /// The kernel's. The socket stays usable.
     pub fn receive(&mut self) -> io::Result<Option<Datagram<'_>>> {
         let fd = self.socket.as_raw_fd();
-        let mut control = cmsg_space!(libc::in6_pktinfo, u32);
+        let mut control = cmsg_space!(libc::in6_pktinfo, u32, TimeSpec);
         let mut octets = [IoSliceMut::new(&mut self.buffer)];
         let received = self.socket.try_io(Interest::READABLE, || {
             Ok(recvmsg::<SockaddrIn6>(fd, &mut octets, Some(&mut control), MsgFlags::MSG_DONTWAIT)?)
@@ -159,6 +197,7 @@ impl ServerSocket {
         };
         let mut destination = Ipv6Addr::UNSPECIFIED;
         let mut interface = 0;
+        let mut arrived = None;
         for message in received.cmsgs()? {
             match message {
                 ControlMessageOwned::Ipv6PacketInfo(info) => {
@@ -166,6 +205,9 @@ impl ServerSocket {
                     interface = info.ipi6_ifindex;
                 }
                 ControlMessageOwned::RxqOvfl(dropped) => self.dropped = dropped,
+                ControlMessageOwned::ScmTimestampns(time) => {
+                    arrived = UNIX_EPOCH.checked_add(Duration::from(time));
+                }
                 _ => {}
             }
         }
@@ -175,7 +217,8 @@ impl ServerSocket {
             |source| SocketAddrV6::new(source.ip(), source.port(), 0, source.scope_id()),
         );
         let path = Path { source, destination, interface };
-        Ok(Some(Datagram { path, payload: &self.buffer[..len] }))
+        let arrived = arrived.unwrap_or_else(SystemTime::now);
+        Ok(Some(Datagram { path, payload: &self.buffer[..len], arrived }))
     }
 
     /// Sends an answer back: from the address that was spoken to, or, where that was a group, from the
@@ -213,21 +256,88 @@ impl ServerSocket {
     }
 }
 
+impl AsFd for ServerSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
 /// A socket that tells of each datagram how it came, with room for many. One that is `shared` lets another have
 /// the same port.
 fn new_socket(shared: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::IPV6, Type::DGRAM.nonblocking().cloexec(), Some(Protocol::UDP))?;
     socket.set_only_v6(true)?;
+    set_up(&socket, shared)?;
+    Ok(socket)
+}
+
+/// Sets what can be set at any time.
+fn set_up(socket: &Socket, shared: bool) -> io::Result<()> {
     socket.set_reuse_address(shared)?;
-    setsockopt(&socket, Ipv6RecvPacketInfo, &true)?;
-    setsockopt(&socket, RxqOvfl, &1)?;
+    setsockopt(socket, Ipv6RecvPacketInfo, &true)?;
+    setsockopt(socket, RxqOvfl, &1)?;
+    setsockopt(socket, ReceiveTimestampns, &true)?;
     // With CAP_NET_ADMIN beyond net.core.rmem_max, without it up to there.
-    if setsockopt(&socket, RcvBufForce, &RECEIVE_BUFFER).is_err() {
+    if setsockopt(socket, RcvBufForce, &RECEIVE_BUFFER).is_err() {
         socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
     }
-    Ok(socket)
+    Ok(())
+}
+
+/// Has a socket be a member of a group on an interface.
+fn join(socket: &Socket, group: [u8; 16], interface: u32) -> io::Result<()> {
+    let address = group.into();
+    match socket.join_multicast_v6(&address, interface) {
+        // It is. But where the interface has gone and come again with its index, that has no members.
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            if !has_members(group, interface) {
+                socket.leave_multicast_v6(&address, interface)?;
+                socket.join_multicast_v6(&address, interface)?;
+            }
+            Ok(())
+        }
+        joined => joined,
+    }
+}
+
+/// Whether an interface takes in what is sent to a group; `false` where the kernel does not tell.
+fn has_members(group: [u8; 16], interface: u32) -> bool {
+    let groups = fs::read_to_string(GROUPS).unwrap_or_default();
+    groups.lines().any(|line| is_membership(line, group, interface))
+}
+
+/// Whether a line of igmp6 says so: index and name of an interface, group in hexadecimal, and number of members.
+fn is_membership(line: &str, group: [u8; 16], interface: u32) -> bool {
+    let mut columns = line.split_whitespace();
+    let (index, _name, address) = (columns.next(), columns.next(), columns.next());
+    let hex = |address| u128::from_str_radix(address, 16).ok();
+    index == Some(&interface.to_string()) && address.and_then(hex) == Some(u128::from_be_bytes(group))
+}
+
+fn place_of(interface: Option<&Interface>) -> String {
+    interface.map_or_else(|| "all interfaces".to_owned(), |interface| format!("interface {}", interface.name))
 }
 
 fn bind(socket: &Socket, port: u16) -> io::Result<()> {
     socket.bind(&SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, port, 0, 0).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use dhcp6_common::wire::{ALL_RELAY_AGENTS_AND_SERVERS, ALL_SERVERS};
+
+    use super::is_membership;
+
+    #[test]
+    fn a_membership_is_one_of_the_group_on_the_interface() {
+        let line = "12   srv0            ff020000000000000000000000010002     1 00000004 0";
+        for (group, interface, expected) in [
+            (ALL_RELAY_AGENTS_AND_SERVERS, 12, true),
+            (ALL_RELAY_AGENTS_AND_SERVERS, 1, false),
+            (ALL_SERVERS, 12, false),
+        ] {
+            assert_eq!(is_membership(line, group, interface), expected, "{group:?} {interface}");
+        }
+        assert!(!is_membership("", ALL_SERVERS, 0));
+    }
 }
