@@ -63,7 +63,7 @@ pub enum FastPathError {
     },
     /// The object or its maps were refused.
     #[error(
-        "cannot load the XDP program's object: {0}; it takes CAP_BPF and CAP_NET_ADMIN, and Linux 5.18 or newer"
+        "cannot load the XDP program's object: {0}; it takes CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN, and Linux 5.18 or newer"
     )]
     Load(#[from] EbpfError),
     /// The program's log cannot be read.
