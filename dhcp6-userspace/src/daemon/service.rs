@@ -80,13 +80,22 @@ impl ServiceManager {
     /// Has the service manager close what it keeps, but for the sockets of these listeners. When this returns, others
     /// can listen in place of those.
     pub(super) fn close_others(&mut self, listeners: &[Listener]) {
-        let removed = self.remove_others(listeners);
-        if !removed.is_empty() {
-            let names: Vec<_> = removed.into_iter().collect();
-            info!("what an earlier daemon has left does not fit and is closed: {}", names.join(", "));
-            if let Err(failure) = wait_until_heard() {
-                warn!("cannot wait for the service manager to close sockets: {failure}");
-            }
+        let cookies: BTreeSet<_> = listeners
+            .iter()
+            .flat_map(Listener::descriptors)
+            .map(|(_, descriptor)| cookie_of(descriptor))
+            .collect();
+        let unused: Vec<_> = { self.kept.iter() }
+            .filter(|kept| !cookies.contains(&kept.cookie))
+            .map(|kept| kept.name.as_str())
+            .collect();
+        if unused.is_empty() {
+            return;
+        }
+        info!("what an earlier daemon has left does not fit and is closed: {}", unused.join(", "));
+        self.remove_others(listeners);
+        if let Err(failure) = wait_until_heard() {
+            warn!("cannot wait for the service manager to close sockets: {failure}");
         }
     }
 
@@ -113,8 +122,8 @@ impl ServiceManager {
         }
     }
 
-    /// Removes what the listeners do not have any more. Returns the names.
-    fn remove_others(&mut self, listeners: &[Listener]) -> BTreeSet<String> {
+    /// Removes what the listeners do not have any more.
+    fn remove_others(&mut self, listeners: &[Listener]) {
         let wanted: BTreeSet<_> = listeners
             .iter()
             .flat_map(Listener::descriptors)
@@ -128,7 +137,6 @@ impl ServiceManager {
                 Err(failure) => warn!("the service manager cannot be told to close {name}: {failure}"),
             }
         }
-        outdated
     }
 }
 

@@ -15,7 +15,7 @@ use nix::{
     net::if_::if_nameindex,
     sys::socket::{
         ControlMessage, ControlMessageOwned, MsgFlags, SockaddrIn6, recvmsg, sendmsg, setsockopt,
-        sockopt::{Ipv6RecvPacketInfo, RcvBufForce, ReceiveTimestampns, RxqOvfl},
+        sockopt::{Ipv6RecvPacketInfo, RcvBufForce, ReceiveTimestampns, RxqOvfl, SndBufForce},
     },
     sys::time::TimeSpec,
 };
@@ -27,6 +27,8 @@ use crate::engine::AnswerPort;
 
 /// Asked of the kernel for datagrams that wait: tens of thousands of Solicits.
 pub(super) const RECEIVE_BUFFER: usize = 16 << 20;
+/// Asked of the kernel for answers that wait: more than its neighbour table has clients in question, by default.
+const SEND_BUFFER: usize = 16 << 20;
 /// The groups of this thread's network namespace.
 const GROUPS: &str = "/proc/thread-self/net/igmp6";
 /// The longest datagram that UDP can carry.
@@ -280,6 +282,10 @@ fn set_up(socket: &Socket, shared: bool) -> io::Result<()> {
     // With CAP_NET_ADMIN beyond net.core.rmem_max, without it up to there.
     if setsockopt(socket, RcvBufForce, &RECEIVE_BUFFER).is_err() {
         socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+    }
+    // An answer is in it until the kernel knows the MAC address of its client.
+    if setsockopt(socket, SndBufForce, &SEND_BUFFER).is_err() {
+        socket.set_send_buffer_size(SEND_BUFFER)?;
     }
     Ok(())
 }
