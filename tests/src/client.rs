@@ -246,13 +246,17 @@ impl BareClient {
     pub fn receive(&self, patience: Duration) -> Result<Option<Vec<u8>>> {
         let mut buffer = vec![0; 65535];
         self.socket.set_read_timeout(Some(patience))?;
-        match self.socket.recv(&mut buffer) {
-            Ok(len) => {
-                buffer.truncate(len);
-                Ok(Some(buffer))
+        loop {
+            match self.socket.recv(&mut buffer) {
+                Ok(len) => {
+                    buffer.truncate(len);
+                    return Ok(Some(buffer));
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(None),
+                // A process that is stopped for a moment, or moved to another machine, is interrupted by that.
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
             }
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(None),
-            Err(error) => Err(error.into()),
         }
     }
 

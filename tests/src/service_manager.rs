@@ -58,6 +58,8 @@ impl ServiceManager {
         thread::spawn(move || {
             while let Some(heard) = heard.upgrade() {
                 if let Some((message, descriptors)) = receive(&socket) {
+                    // It has others to hear as well.
+                    thread::sleep(Duration::from_millis(20));
                     lock(&heard).take(&message, descriptors);
                 }
             }
@@ -194,7 +196,9 @@ fn receive(socket: &UnixDatagram) -> Option<(String, Vec<OwnedFd>)> {
         let received = recvmsg::<()>(socket.as_raw_fd(), &mut octets, Some(&mut control), flags);
         let received = match received.map_err(std::io::Error::from) {
             Ok(received) => received,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return None,
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+                return None;
+            }
             Err(error) => panic!("the daemon cannot be heard: {error}"),
         };
         let mut numbers = Vec::new();

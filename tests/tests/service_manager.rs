@@ -298,6 +298,7 @@ fn a_release_that_waited_does_not_take_what_was_granted_since() -> Result<()> {
         let wire = Wire::new()?;
         let (mut server, manager) = prepare(&wire, plane, &Additions::default())?;
         server.restart_under(&manager)?;
+        manager.keeps(&[&kept_as("udp", &wire, SERVER_INTERFACE)?])?;
         let client = BareClient::open(&wire.client)?;
         let reply = client.exchange(&solicit(1, 1))?;
         let given = address(&reply)?;
