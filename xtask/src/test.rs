@@ -12,7 +12,7 @@ use self::report::{Report, Tally};
 use crate::clients::{self, DHCLIENT, DHCP6C, DHCPCD, DHCRELAY, DIBBLER, NETWORKD};
 use crate::setup;
 use crate::workspace::Workspace;
-use crate::{build, command, fuzz, matrix};
+use crate::{bench, build, command, fuzz, matrix};
 
 /// The crates of the host whose tests need no privileges.
 const HOST_CRATES: [&str; 3] = ["dhcp6-common", "dhcp6-userspace", "xtask"];
@@ -77,6 +77,7 @@ fn steps(workspace: &Workspace, report: &mut Report) -> Option<()> {
         tests.arg(format!("--test-threads={at_once}"));
         counted(&mut tests, tally)
     })?;
+    report.step("benchmarks, whether they work", |_| bench::quick(workspace))?;
     // The last, since what it finds differs from run to run.
     report.step("fuzz targets", |tally| fuzz_targets(workspace, tally))
 }

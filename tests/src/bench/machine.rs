@@ -22,6 +22,8 @@ pub struct Machine {
     pub is_virtual: bool,
     /// File system that temporary files are on, the lease databases among them.
     pub file_system: String,
+    /// How busy the machine was in the minute before: its load average.
+    pub load: f64,
     /// When it was measured.
     pub at: SystemTime,
 }
@@ -57,6 +59,11 @@ impl Machine {
             is_virtual: line("flags")
                 .is_some_and(|flags| flags.split_whitespace().any(|flag| flag == "hypervisor")),
             file_system: file_system(&std::env::temp_dir()),
+            load: read("/proc/loadavg")
+                .split(' ')
+                .next()
+                .and_then(|load| load.parse().ok())
+                .unwrap_or_default(),
             at: SystemTime::now(),
         }
     }
@@ -71,7 +78,11 @@ impl Machine {
             format!("{} x {}{kind}, {gibibytes:.1} GiB of memory", self.processors, self.processor),
             format!("{}, frequency governor: {governor}", self.kernel),
             format!("lease databases on {}", self.file_system),
-            format!("measured on {}", humantime::format_rfc3339_seconds(self.at)),
+            format!(
+                "begun on {} with a load average of {:.1}",
+                humantime::format_rfc3339_seconds(self.at),
+                self.load
+            ),
         ]
     }
 
@@ -85,6 +96,7 @@ impl Machine {
             "governor": self.governor,
             "virtual": self.is_virtual,
             "file_system": self.file_system,
+            "load_average_before": self.load,
             "at": humantime::format_rfc3339_seconds(self.at).to_string(),
         })
     }

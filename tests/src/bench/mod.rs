@@ -1,9 +1,11 @@
 //! Benchmarks: what is measured, on which machine, and how it is shown.
 
 pub mod machine;
+mod neighbors;
 mod plot;
 pub mod report;
 pub mod scale;
+pub mod slowpath;
 pub mod stats;
 
 use anyhow::Result;
@@ -24,16 +26,19 @@ pub struct Effort {
 pub enum Subject {
     /// What many leases cost: start, memory, answers, reload, expiry.
     Scale,
+    /// Exchanges a second in user space: this server's, others', and what plain sockets could have.
+    SlowPath,
 }
 
 impl Subject {
     /// All of them, in the order in which they are measured.
-    pub const ALL: [Self; 1] = [Self::Scale];
+    pub const ALL: [Self; 2] = [Self::SlowPath, Self::Scale];
 
     /// The name on the command line and in the results.
     pub fn name(self) -> &'static str {
         match self {
             Self::Scale => "scale",
+            Self::SlowPath => "slowpath",
         }
     }
 
@@ -45,6 +50,7 @@ impl Subject {
     pub fn measure(self, effort: Effort, progress: &dyn Fn(&str)) -> Result<Results> {
         match self {
             Self::Scale => scale::measure(effort, progress),
+            Self::SlowPath => slowpath::measure(effort, progress),
         }
     }
 }
