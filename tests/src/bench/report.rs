@@ -3,7 +3,10 @@
 use std::{fmt, fs, path::Path};
 
 use anyhow::{Context as _, Result};
-use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
+use comfy_table::{
+    Table,
+    presets::{ASCII_MARKDOWN, UTF8_FULL_CONDENSED},
+};
 use serde_json::{Value, json};
 
 use super::{machine::Machine, plot, stats::Sample};
@@ -110,39 +113,59 @@ impl Results {
     }
 }
 
-/// A table: a row for each quantity, a column for each case; the median, and below it the least and the greatest
-/// value.
-impl fmt::Display for Results {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Results {
+    /// A row for each quantity, a column for each case: the median, and the least and the greatest value.
+    fn table(&self, style: Style) -> Table {
         let cases = self.cases();
         let mut table = Table::new();
-        table.load_preset(UTF8_FULL_CONDENSED);
+        table.load_preset(match style {
+            Style::Terminal => UTF8_FULL_CONDENSED,
+            Style::Markdown => ASCII_MARKDOWN,
+        });
         let has_goals = self.quantities.iter().any(|quantity| quantity.goal.is_some());
         let goal = has_goals.then_some("goal");
         table.set_header([self.subject].into_iter().chain(cases.iter().copied()).chain(goal));
         for Quantity { name, unit, goal, cases: measured } in &self.quantities {
             let cell = |case: &&str| {
                 let sample = measured.iter().find(|(known, _)| known == case);
-                sample.map_or_else(String::new, |(_, sample)| cell(sample))
+                sample.map_or_else(String::new, |(_, sample)| cell(sample, style))
             };
             let goal = has_goals.then(|| goal.unwrap_or_default().to_owned());
-            let title = format!("{name}\n[{unit}]");
+            let title = match style {
+                Style::Terminal => format!("{name}\n[{unit}]"),
+                Style::Markdown => format!("{name} [{unit}]"),
+            };
             table.add_row([title].into_iter().chain(cases.iter().map(cell)).chain(goal));
         }
-        writeln!(f, "{table}")?;
+        table
+    }
+}
+
+/// Where a table is shown.
+#[derive(Clone, Copy)]
+enum Style {
+    Terminal,
+    Markdown,
+}
+
+/// As a table for the terminal.
+impl fmt::Display for Results {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.table(Style::Terminal))?;
         self.notes.iter().try_for_each(|note| writeln!(f, "- {note}"))
     }
 }
 
-fn cell(sample: &Sample) -> String {
+fn cell(sample: &Sample, style: Style) -> String {
     let Some((median, (least, greatest))) = sample.median().zip(sample.range()) else {
         return String::new();
     };
-    let median = number(median);
-    if sample.values().len() < 2 {
-        return median;
+    let [median, least, greatest] = [median, least, greatest].map(number);
+    match style {
+        _ if sample.values().len() < 2 => median,
+        Style::Terminal => format!("{median}\n{least} - {greatest}"),
+        Style::Markdown => format!("{median} ({least} - {greatest})"),
     }
-    format!("{median}\n{} - {}", number(least), number(greatest))
 }
 
 /// A number with three significant digits, or all in front of the point.
@@ -180,7 +203,26 @@ impl Report {
         })
     }
 
-    /// Writes the tables, the JSON, and a plot of each quantity to a directory, which is made where it is not there.
+    /// The report as Markdown, for a document.
+    pub fn markdown(&self) -> String {
+        let mut lines = self.headline();
+        for results in &self.subjects {
+            lines.extend([String::new(), results.table(Style::Markdown).to_string(), String::new()]);
+            lines.extend(results.notes.iter().map(|note| format!("- {note}")));
+        }
+        lines.push(String::new());
+        lines.join("\n")
+    }
+
+    /// What results depend on, and how they came about.
+    fn headline(&self) -> Vec<String> {
+        let mut lines = self.machine.lines();
+        lines.push(format!("{}: median of {} runs, and the least and the greatest", self.command, self.runs));
+        lines
+    }
+
+    /// Writes the tables as Markdown, the JSON, and a plot of each quantity to a directory, which is made where it is
+    /// not there.
     ///
     /// # Errors
     ///
@@ -188,7 +230,7 @@ impl Report {
     pub fn save(&self, directory: &Path) -> Result<()> {
         fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
         let json = serde_json::to_string_pretty(&self.json())?;
-        for (name, content) in [("bench.json", json), ("bench.txt", self.to_string())] {
+        for (name, content) in [("bench.json", json), ("bench.md", self.markdown())] {
             let path = directory.join(name);
             fs::write(&path, content).with_context(|| format!("cannot write {}", path.display()))?;
         }
@@ -205,9 +247,8 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.machine.lines().iter().try_for_each(|line| writeln!(f, "{line}"))?;
-        writeln!(f, "{}: median of {} runs, and the least and the greatest\n", self.command, self.runs)?;
-        self.subjects.iter().try_for_each(|results| writeln!(f, "{results}"))
+        self.headline().iter().try_for_each(|line| writeln!(f, "{line}"))?;
+        self.subjects.iter().try_for_each(|results| write!(f, "\n{results}"))
     }
 }
 
@@ -219,7 +260,7 @@ fn file_name(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Results, file_name, number};
+    use super::{Results, Style, file_name, number};
 
     #[test]
     fn values_of_a_case_come_together() {
@@ -238,6 +279,9 @@ mod tests {
         for part in ["size", "[B]", "20.0", "10.0 - 30.0", "15 at large"] {
             assert!(table.contains(part), "{part} in {table}");
         }
+        let markdown = results.table(Style::Markdown).to_string();
+        let row = "| size [B] | 2.00 (1.00 - 3.00) | 20.0 (10.0 - 30.0) | 15 at large |";
+        assert!(markdown.lines().any(|line| line == row), "{markdown}");
     }
 
     #[test]
@@ -246,7 +290,10 @@ mod tests {
             (0.0, "0"),
             (0.0123, "0.012"),
             (1.234, "1.23"),
+            (0.9996, "1.00"),
+            (9.5, "9.50"),
             (9.996, "10.0"),
+            (99.5, "99.5"),
             (99.96, "100"),
             (123_456.7, "123457"),
             (-2.5, "-2.50"),
