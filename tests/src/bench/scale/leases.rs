@@ -82,7 +82,7 @@ impl Leases {
         (0..count).map(|index| (u64::from(index) * u64::from(self.count) / u64::from(count)) as u32).collect()
     }
 
-    /// Numbers of some clients, others in each run as far as there are others.
+    /// Numbers of some clients, others in each run while there are others: with `count` clients in each of the runs.
     pub(super) fn others(self, count: u32, run: u32) -> Vec<u32> {
         self.some(count).into_iter().map(|number| (number + run) % self.count).collect()
     }
