@@ -53,6 +53,14 @@ struct Case {
     renews: u32,
 }
 
+/// Memory in use without any lease.
+struct Before {
+    /// See [`kernel::of_process`].
+    daemon: (u64, u64, u64),
+    /// See [`kernel::in_use`].
+    kernel: u64,
+}
+
 /// Measures with different numbers of leases.
 ///
 /// # Errors
@@ -127,10 +135,12 @@ impl Case {
         progress(&format!("{name}: making the leases"));
         leases.store(&server.database())?;
         let mut asker = Asker::open(&wire.client, *leases)?;
+        // Before the first start only: what a stop frees comes back slowly.
+        let before = Before { daemon: empty, kernel: kernel::in_use()? };
         let mut warm = Sample::default();
         for run in 1..=runs {
             progress(&format!("{name}: run {run} of {runs}"));
-            let started = self.run(run, &mut server, &mut asker, empty, results)?;
+            let started = self.run(run, &mut server, &mut asker, &before, results)?;
             warm.add(started.as_secs_f64());
         }
         let warm = Duration::from_secs_f64(warm.range().map_or(0.0, |(_, longest)| longest));
@@ -161,17 +171,16 @@ impl Case {
         run: u32,
         server: &mut Server<'_>,
         asker: &mut Asker,
-        empty: (u64, u64, u64),
+        before: &Before,
         results: &mut Results,
     ) -> Result<Duration> {
         let name = self.name;
         drop_cache(&server.database())?;
-        let before = kernel::in_use()?;
         let cold = start(server, asker, self.leases, true)?;
         results.add(FIRST_ANSWER_COLD, "s", name, cold.first_answer.as_secs_f64());
         results.add("start to READY, cold", "s", name, cold.ready.as_secs_f64());
         results.add(COMPLETE_COLD, "s", name, cold.complete.unwrap_or_default().as_secs_f64());
-        self.add_memory(server, before, empty, results)?;
+        self.add_memory(server, before, results)?;
         self.add_latency(run, server, asker, results)?;
         let undisturbed = asked_meanwhile(asker, 0, || {
             thread::sleep(UNDISTURBED);
@@ -198,13 +207,7 @@ impl Case {
     }
 
     #[expect(clippy::cast_precision_loss, reason = "sizes of memory, for people")]
-    fn add_memory(
-        &self,
-        server: &Server<'_>,
-        kernel_before: u64,
-        empty: (u64, u64, u64),
-        results: &mut Results,
-    ) -> Result<()> {
+    fn add_memory(&self, server: &Server<'_>, before: &Before, results: &mut Results) -> Result<()> {
         let pid = server.pid().context("it runs")?;
         let (resident, anonymous, peak) = kernel::of_process(pid)?;
         let io = fs::read_to_string(format!("/proc/{pid}/io"))?;
@@ -216,10 +219,10 @@ impl Case {
         mebibytes("daemon: peak resident at the start", peak);
         let count = f64::from(self.leases.count);
         let mut per_lease = |what: &str, octets: f64| results.add(what, "B", self.name, octets / count);
-        per_lease(RESIDENT_PER_LEASE, resident as f64 - empty.0 as f64);
-        per_lease("daemon: anonymous per lease", anonymous as f64 - empty.1 as f64);
+        per_lease(RESIDENT_PER_LEASE, resident as f64 - before.daemon.0 as f64);
+        per_lease("daemon: anonymous per lease", anonymous as f64 - before.daemon.1 as f64);
         per_lease(ACCOUNTED_PER_LEASE, kernel::accounted(server.pin_dir())? as f64);
-        per_lease("kernel: growth of its memory per lease", kernel::in_use()? as f64 - kernel_before as f64);
+        per_lease("kernel: growth of its memory per lease", kernel::in_use()? as f64 - before.kernel as f64);
         Ok(())
     }
 
