@@ -1,6 +1,7 @@
 //! The fast path while the daemon is down, and how the next daemon takes over.
 
 use std::{
+    fs,
     net::Ipv6Addr,
     sync::atomic::{AtomicBool, Ordering},
     thread,
@@ -69,7 +70,11 @@ fn known_clients_are_answered_while_the_daemon_is_down() -> Result<()> {
             let groups = run(wire.server.command("ip").args(["maddress", "show", "dev", "srv0"]))?;
             assert!(groups.contains("33:33:00:01:00:02"), "{plane:?}: a card would let it in: {groups}");
 
+            let duid = server.database().with_file_name("duid");
+            let known = fs::read(&duid)?;
+            fs::remove_file(&duid)?;
             server.restart()?;
+            assert_eq!(fs::read(&duid)?, known, "matrix row U-8: the store has it, too");
             assert_eq!(server.answered()?, 3, "{plane:?}: counters go on");
             let entry = server.ctl_json(&["map", "lookup", DUID_TEXT])?;
             assert_eq!(entry[0]["grants"], 3, "{plane:?}: and so do grants");

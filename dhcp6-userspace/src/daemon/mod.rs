@@ -38,7 +38,7 @@ use crate::{
     control::{ControlServer, Query, Question, ReloadStatus, StoreStatus, ask},
     engine::{Answer, Arrival, DropReason, Engine},
     fastpath::clean_up,
-    lease::{Change, MemoryStore, SqliteStore, Store, server_duid},
+    lease::{Change, MemoryStore, SqliteStore, Store, create_state_dir, server_duid},
     metrics::{MetricsServer, Scrape},
     net::{Datagram, Interface, Path, neighbor_limit, release_group},
     time::Time,
@@ -96,14 +96,15 @@ impl Daemon {
     /// Whatever cannot be opened, and what to do about it. What an earlier daemon has left in the kernel goes on then.
     pub fn start(config: Config, path: PathBuf, mut manager: ServiceManager) -> Result<Self> {
         let state_dir = &config.server.state_dir;
-        let kept = server_duid(state_dir)?;
-        let duid = config.server.duid.unwrap_or(kept);
+        create_state_dir(state_dir)?;
         let database = state_dir.join("leases.sqlite");
         let (kind, stored_in, mut store): (_, _, Box<dyn Store>) = match config.store {
             StoreKind::Sqlite => ("sqlite", Some(&database), Box::new(SqliteStore::open(&database)?)),
             StoreKind::Memory => ("memory", None, Box::new(MemoryStore::new())),
         };
         let stored_in = stored_in.cloned();
+        let kept = server_duid(state_dir, store.server_duid()?)?;
+        let duid = config.server.duid.unwrap_or(kept);
         let (clock, doubt) = Clock::start(store.clock()?.as_ref());
         if let Some(doubt) = doubt {
             warn!("{doubt}");
@@ -112,7 +113,7 @@ impl Daemon {
         let engine = take_up(&config, duid, &mut *store, now)?;
         // A store that takes nothing is found out before anybody is served.
         let reading = clock.reading();
-        store.commit(&[Change::PutClock(reading)])?;
+        store.commit(&[Change::PutClock(reading), Change::PutServerDuid(kept)])?;
 
         say_what_waits(&engine);
         warn_of_small_neighbor_table(&engine);
@@ -205,7 +206,7 @@ impl Daemon {
         info!("stopping");
         service::say_stopping();
         self.round();
-        if self.kernel.is_some() {
+        if self.kernel.as_ref().is_some_and(|kernel| !kernel.rows().is_empty()) {
             let horizon = humantime::format_duration(self.config.fast_path.horizon);
             info!(
                 "the fast path goes on answering known clients, for {horizon} at most; `--detach` ends that"

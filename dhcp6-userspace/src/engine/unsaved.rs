@@ -31,10 +31,15 @@ impl Unsaved {
     }
 }
 
-/// Whether the change comes again by itself: the client, which was not answered, repeats its message, and the clock is
-/// read again.
+/// Whether the change comes again by itself: the client, which was not answered, repeats its message, and what the daemon
+/// notes of itself it notes again.
 fn is_asked_for_again(change: &Change) -> bool {
-    matches!(change, Change::PutLease(Lease { state: LeaseState::Bound, .. }) | Change::PutClock(_))
+    matches!(
+        change,
+        Change::PutLease(Lease { state: LeaseState::Bound, .. })
+            | Change::PutClock(_)
+            | Change::PutServerDuid(_)
+    )
 }
 
 /// The row that a change is about, if it is one of many; the flag tells the two tables apart.
@@ -43,6 +48,6 @@ fn row(change: &Change) -> Option<(bool, Resource)> {
         Change::PutLease(Lease { resource, .. }) | Change::RemoveLease(resource) => (false, *resource),
         Change::PutConflict(conflict) => (true, conflict.resource),
         Change::RemoveConflict(resource) => (true, *resource),
-        Change::PutClock(_) => return None,
+        Change::PutClock(_) | Change::PutServerDuid(_) => return None,
     })
 }

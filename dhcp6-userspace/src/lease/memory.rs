@@ -5,6 +5,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use dhcp6_common::wire::Duid;
+
 use super::{Change, ClockReading, Conflict, Contents, Lease, Row, Store, StoreError, store};
 use crate::pool::Resource;
 
@@ -22,6 +24,7 @@ struct Shared {
     leases: BTreeMap<Resource, Lease>,
     conflicts: BTreeMap<Resource, Conflict>,
     clock: Option<ClockReading>,
+    server_duid: Option<Duid>,
     /// How many commits from now on fail.
     failures: u32,
 }
@@ -64,6 +67,10 @@ impl Store for MemoryStore {
         Ok(self.shared().clock)
     }
 
+    fn server_duid(&mut self) -> Result<Option<Duid>, StoreError> {
+        Ok(self.shared().server_duid)
+    }
+
     fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError> {
         store::check(changes)?;
         let mut shared = self.shared();
@@ -86,6 +93,7 @@ impl Store for MemoryStore {
                     shared.conflicts.remove(resource);
                 }
                 Change::PutClock(reading) => shared.clock = Some(*reading),
+                Change::PutServerDuid(duid) => shared.server_duid = Some(*duid),
             }
         }
         Ok(())

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use dhcp6_common::wire::Duid;
 
 pub use memory::MemoryStore;
-pub use server_duid::{ServerDuidError, server_duid};
+pub use server_duid::{ServerDuidError, create_state_dir, server_duid};
 pub use sqlite::{SqliteStore, read_database};
 pub use store::{Contents, Row, Store, StoreError};
 
@@ -98,4 +98,6 @@ pub enum Change {
     RemoveConflict(Resource),
     /// Replaces the reading of the clock.
     PutClock(ClockReading),
+    /// Replaces the server's own DUID.
+    PutServerDuid(Duid),
 }

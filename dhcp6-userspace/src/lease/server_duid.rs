@@ -30,7 +30,7 @@ pub enum ServerDuidError {
     /// The file is there and does not hold a DUID. It is never replaced: clients would take the server for
     /// another one and abandon their bindings.
     #[error(
-        "{} does not hold the server's DUID: {source}; restore it, or remove it to get a new DUID",
+        "{} does not hold the server's DUID: {source}; restore it, or remove it: the lease database has it, too",
         path.display()
     )]
     Malformed {
@@ -41,23 +41,21 @@ pub enum ServerDuidError {
     },
 }
 
-/// The DUID in the file `duid` of `state_dir`, one line in the notation of [`Duid`]'s `Display`. Where there is
-/// no such file, a DUID is generated and on stable storage when this returns, so that it stays the same for as
-/// long as the file does (RFC 9915, section 11.2). Where there is no `state_dir`, it is created, accessible to
-/// its owner alone.
+/// The DUID in the file `duid` of `state_dir`, one line in the notation of [`Duid`]'s `Display`. Where there is no such
+/// file, it is written, on stable storage when this returns, so that it stays the same for as long as the file does
+/// (RFC 9915, section 11.2): with the DUID that the lease database has `stored`, or with a new one.
 ///
-/// What is generated is a DUID-UUID (RFC 6355) with a random UUID, since that depends on no interface.
+/// A new one is a DUID-UUID (RFC 6355) with a random UUID, since that depends on no interface.
 ///
 /// # Errors
 ///
-/// Where the directory or the file cannot be read or written, and where the file holds anything else.
-pub fn server_duid(state_dir: &Path) -> Result<Duid, ServerDuidError> {
-    create_directory(state_dir)?;
+/// Where the file cannot be read or written, and where it holds anything else.
+pub fn server_duid(state_dir: &Path, stored: Option<Duid>) -> Result<Duid, ServerDuidError> {
     let path = state_dir.join(FILE_NAME);
     match fs::read(&path) {
         Ok(content) => parse(&content).map_err(|source| ServerDuidError::Malformed { path, source }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let duid = random_duid();
+            let duid = stored.unwrap_or_else(random_duid);
             write(&path, duid).map_err(failed("write", &path))?;
             Ok(duid)
         }
@@ -65,7 +63,12 @@ pub fn server_duid(state_dir: &Path) -> Result<Duid, ServerDuidError> {
     }
 }
 
-fn create_directory(path: &Path) -> Result<(), ServerDuidError> {
+/// Creates the state directory where it is not there, accessible to its owner alone.
+///
+/// # Errors
+///
+/// [`ServerDuidError::File`].
+pub fn create_state_dir(path: &Path) -> Result<(), ServerDuidError> {
     if path.is_dir() {
         return Ok(());
     }
@@ -113,9 +116,9 @@ fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ServerD
 mod tests {
     use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
-    use dhcp6_common::wire::DuidType;
+    use dhcp6_common::wire::{Duid, DuidType};
 
-    use super::{ServerDuidError, server_duid};
+    use super::{ServerDuidError, create_state_dir, server_duid};
 
     fn mode(path: &Path) -> u32 {
         fs::metadata(path).unwrap().permissions().mode() & 0o7777
@@ -125,16 +128,29 @@ mod tests {
     fn the_generated_duid_is_kept() {
         let directory = tempfile::tempdir().unwrap();
         let state_dir = directory.path().join("lib/dhcp6d");
-        let duid = server_duid(&state_dir).unwrap();
-        assert_eq!(server_duid(&state_dir).unwrap(), duid, "matrix row U-8");
+        create_state_dir(&state_dir).unwrap();
+        let duid = server_duid(&state_dir, None).unwrap();
+        assert_eq!(server_duid(&state_dir, None).unwrap(), duid, "matrix row U-8");
+        let other = Some(Duid::new(&[0, 9, 1]).unwrap());
+        assert_eq!(server_duid(&state_dir, other).unwrap(), duid, "the file counts");
         assert_eq!(fs::read_to_string(state_dir.join("duid")).unwrap(), format!("{duid}\n"));
         assert_eq!(fs::read_dir(&state_dir).unwrap().count(), 1, "no temporary file is left");
         assert_eq!((mode(&state_dir), mode(&state_dir.join("duid"))), (0o700, 0o600));
     }
 
     #[test]
+    fn a_lost_file_is_written_again_with_the_stored_duid() {
+        let directory = tempfile::tempdir().unwrap();
+        let stored = Duid::new(&[0, 3, 0, 1, 2, 0, 0, 0, 0, 9]).unwrap();
+        for _ in 0..2 {
+            assert_eq!(server_duid(directory.path(), Some(stored)).unwrap(), stored, "matrix row U-8");
+            assert_eq!(fs::read_to_string(directory.path().join("duid")).unwrap(), format!("{stored}\n"));
+        }
+    }
+
+    #[test]
     fn the_generated_duid_is_a_random_uuid() {
-        let duids = [(), ()].map(|()| server_duid(tempfile::tempdir().unwrap().path()).unwrap());
+        let duids = [(), ()].map(|()| server_duid(tempfile::tempdir().unwrap().path(), None).unwrap());
         assert_ne!(duids[0], duids[1]);
         for duid in duids {
             assert_eq!((duid.kind(), duid.as_slice().len()), (DuidType::Uuid, 18));
@@ -159,7 +175,7 @@ mod tests {
             let directory = tempfile::tempdir().unwrap();
             let path = directory.path().join("duid");
             fs::write(&path, content).unwrap();
-            match (server_duid(directory.path()), expected) {
+            match (server_duid(directory.path(), None), expected) {
                 (Ok(duid), Some(text)) => assert_eq!(duid.to_string(), text),
                 (Err(ServerDuidError::Malformed { path: named, .. }), None) => assert_eq!(named, path),
                 (result, _) => panic!("{content:?}: {result:?}"),
@@ -172,7 +188,7 @@ mod tests {
     fn an_existing_directory_keeps_its_mode() {
         let directory = tempfile::tempdir().unwrap();
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o750)).unwrap();
-        server_duid(directory.path()).unwrap();
+        create_state_dir(directory.path()).unwrap();
         assert_eq!(mode(directory.path()), 0o750);
     }
 
@@ -189,9 +205,8 @@ mod tests {
             // The kernel lets nobody create a file there, root included.
             ("/proc/self".into(), "/proc/self/duid"),
         ] {
-            let Err(ServerDuidError::File { path, .. }) = server_duid(&state_dir) else {
-                panic!("{}", state_dir.display())
-            };
+            let result = create_state_dir(&state_dir).and_then(|()| server_duid(&state_dir, None));
+            let Err(ServerDuidError::File { path, .. }) = result else { panic!("{}", state_dir.display()) };
             assert!(path.ends_with(named), "{}", path.display());
         }
     }

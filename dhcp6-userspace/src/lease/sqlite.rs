@@ -102,13 +102,17 @@ const MIGRATIONS: [(i64, &str); 3] = [
     DROP TABLE conflicts_1;
 ",
     ),
-    // The server looks leases up in memory. Nobody read these, and they cost half of the time of a commit, since the
-    // clients of a batch lie all over them.
+    // The server looks leases up in memory. Nobody read these indexes, and they cost most of the time of a commit, since
+    // the clients of a batch lie all over them.
     (
         3,
         "
     DROP INDEX leases_by_client;
     DROP INDEX leases_by_expiry;
+    CREATE TABLE server (
+        row  INTEGER NOT NULL PRIMARY KEY CHECK (row = 1),
+        duid BLOB    NOT NULL CHECK (length(duid) BETWEEN 1 AND 130)
+    ) STRICT;
 ",
     ),
 ];
@@ -125,6 +129,7 @@ const PUT_CONFLICT: &str = "
     INSERT INTO conflicts VALUES (:address, :length, :link, :duid, :cause, :until)
     ON CONFLICT (address, length) DO UPDATE SET link = :link, duid = :duid, cause = :cause, until = :until";
 const PUT_CLOCK: &str = "INSERT OR REPLACE INTO clock VALUES (1, :boot_id, :booted_at, :seen)";
+const PUT_SERVER_DUID: &str = "INSERT OR REPLACE INTO server VALUES (1, :duid)";
 const REMOVE_CONFLICT: &str = "DELETE FROM conflicts WHERE address = :address AND length = :length";
 
 /// How long a commit waits for somebody who writes to the database by hand. The server answers nobody
@@ -440,6 +445,13 @@ impl Store for SqliteStore {
         read_clock(&self.connection, &self.path)
     }
 
+    fn server_duid(&mut self) -> Result<Option<Duid>, StoreError> {
+        let octets = self.connection.query_row("SELECT duid FROM server", [], |row| row.get::<_, Vec<u8>>(0));
+        let octets = octets.optional().map_err(failed("read the server's DUID in", &self.path))?;
+        // As many as the table lets in.
+        Ok(octets.and_then(|octets| Duid::new(&octets).ok()))
+    }
+
     fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError> {
         store::check(changes)?;
         let mut result = self.rebuild_if_missing();
@@ -496,6 +508,9 @@ fn apply(transaction: &Transaction<'_>, change: &Change) -> rusqlite::Result<()>
                 ":booted_at": millis(*booted_at),
                 ":seen": millis(*seen),
             })
+        }
+        Change::PutServerDuid(duid) => {
+            transaction.prepare_cached(PUT_SERVER_DUID)?.execute(named_params! { ":duid": duid.as_slice() })
         }
     };
     changed.map(drop)

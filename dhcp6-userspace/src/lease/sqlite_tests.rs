@@ -9,9 +9,7 @@ use tempfile::TempDir;
 
 use super::{BUSY_TIMEOUT, CHECKPOINT_PAGES, MIGRATIONS, NEWEST_SCHEMA, SqliteStore};
 use crate::{
-    lease::{
-        Change, Conflict, ConflictCause, Contents, Lease, LeaseState, MemoryStore, Store as _, StoreError,
-    },
+    lease::{Change, Conflict, ConflictCause, Contents, Lease, LeaseState, MemoryStore, Store, StoreError},
     pool::{Prefix, Resource},
     time::Time,
 };
@@ -393,6 +391,20 @@ fn a_place_that_cannot_be_written_is_named() {
         let error = SqliteStore::open(&path).unwrap_err();
         assert!(matches!(error, StoreError::File { .. }), "{error}");
         assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
+    }
+}
+
+#[test]
+fn every_store_keeps_the_servers_duid() {
+    let directory = directory();
+    let memory = MemoryStore::new();
+    let [first, second] = [Duid::new(&[0, 4, 1]).unwrap(), Duid::new(&[7; 130]).unwrap()];
+    for (stored, next) in [(None, first), (Some(first), second), (Some(second), second)] {
+        let stores: [Box<dyn Store>; 2] = [Box::new(open(&directory)), Box::new(memory.clone())];
+        for mut store in stores {
+            assert_eq!(store.server_duid().unwrap(), stored);
+            store.commit(&[Change::PutServerDuid(next)]).unwrap();
+        }
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::{io, path::PathBuf};
 
+use dhcp6_common::wire::Duid;
+
 use super::{Change, ClockReading, Conflict, Lease, LeaseState};
 
 /// Durable storage of leases and conflicts.
@@ -40,6 +42,13 @@ pub trait Store: Send {
     ///
     /// Where it cannot be read.
     fn clock(&mut self) -> Result<Option<ClockReading>, StoreError>;
+
+    /// The server's own DUID; `None` where it was not stored yet.
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot be read.
+    fn server_duid(&mut self) -> Result<Option<Duid>, StoreError>;
 
     /// Applies all changes in their order, as one transaction. They are on stable storage when this returns.
     ///
