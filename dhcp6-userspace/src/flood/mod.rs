@@ -20,4 +20,4 @@ pub use frame::Frame;
 pub use plan::{Mode, Pace, Plan, Wrong};
 pub use population::Population;
 pub use runner::{RunError, run};
-pub use summary::{Latency, Summary};
+pub use summary::{Latency, LatencyClass, Storm, Summary};

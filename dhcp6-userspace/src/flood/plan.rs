@@ -21,6 +21,12 @@ pub enum Pace {
     Window(u32),
     /// This many in a second, whether the others have ended or not.
     Rate(f64),
+    /// All at once, as after a power cut. With the initial delay each client waits for a random time of up to
+    /// SOL_MAX_DELAY, one second, before its first Solicit (RFC 9915, section 18.2.1).
+    Storm {
+        /// Whether clients wait.
+        initial_delay: bool,
+    },
 }
 
 /// What a population does.
@@ -34,6 +40,8 @@ pub struct Plan {
     pub pace: Pace,
     /// For how long they begin again when all have had their turn; `None` for one exchange each.
     pub duration: Option<Duration>,
+    /// When a run with one exchange each is over, complete or not.
+    pub patience: Duration,
     /// The most DHCPv6 messages that are sent.
     pub messages: u64,
 }

@@ -8,10 +8,10 @@ use std::{
 };
 
 use dhcp6_common::wire::MessageType;
-use rand::{SeedableRng as _, rngs::StdRng};
+use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 
 use super::{
-    Frame, Mode, Pace, Plan, Summary, Wrong,
+    Frame, Mode, Pace, Plan, Storm, Summary, Wrong,
     client::Identity,
     frame::{self, Inbound, Mac},
     retransmission::{self, Retransmission},
@@ -20,8 +20,8 @@ use super::{
     summary::{Counters, status_name},
 };
 
-/// A run without a given length is over after this, complete or not.
-const PATIENCE: Duration = Duration::from_mins(1);
+/// SOL_MAX_DELAY (RFC 9915, section 7.6).
+const INITIAL_DELAY: Duration = Duration::from_secs(1);
 /// How long a run of a given length waits for answers that are outstanding when it is over.
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -45,8 +45,10 @@ pub struct Population {
     timers: BinaryHeap<Reverse<Timer>>,
     /// Who was given an address last.
     holders: HashMap<Ipv6Addr, u32>,
-    /// How many exchanges have become due, where there is a rate.
+    /// How many exchanges have become due, where that is a matter of time.
     due: u64,
+    /// How long after the start the clients of a storm begin, in ascending order; empty where they all do at once.
+    initial_delays: Vec<Duration>,
     last_answer: Option<Instant>,
     counters: Counters,
     rng: StdRng,
@@ -59,12 +61,18 @@ impl Population {
     /// Clients that begin at `start`. `seed` drives transaction identifiers and the randomisation of timers.
     pub fn new(plan: Plan, start: Instant, seed: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
-        let clients = (0..plan.clients).map(|_| Client::new(&mut rng));
+        let clients = (0..plan.clients).map(|_| Client::new(&mut rng)).collect();
+        let mut initial_delays = Vec::new();
+        if let Pace::Storm { initial_delay: true } = plan.pace {
+            initial_delays
+                .extend((0..plan.clients).map(|_| rng.random_range(Duration::ZERO..=INITIAL_DELAY)));
+            initial_delays.sort_unstable();
+        }
         Self {
-            clients: clients.collect(),
+            clients,
             plan,
             start,
-            stop: start + plan.duration.unwrap_or(PATIENCE),
+            stop: start + plan.duration.unwrap_or(plan.patience),
             idle: (0..plan.clients).collect(),
             unserved: plan.clients,
             outstanding: 0,
@@ -72,6 +80,7 @@ impl Population {
             timers: BinaryHeap::new(),
             holders: HashMap::new(),
             due: 0,
+            initial_delays,
             last_answer: None,
             counters: Counters::new(),
             rng,
@@ -119,7 +128,7 @@ impl Population {
     pub fn next_timeout(&self) -> Option<Instant> {
         let timer = self.timers.peek().map(|Reverse((at, ..))| *at);
         let start = match self.plan.pace {
-            Pace::Rate(_) if !self.idle.is_empty() => Some(self.due_at(self.due)),
+            Pace::Rate(_) | Pace::Storm { .. } if !self.idle.is_empty() => Some(self.due_at(self.due)),
             _ => None,
         };
         let stop = Some(self.end());
@@ -165,6 +174,8 @@ impl Population {
             sent,
             received,
             retransmissions,
+            first_try,
+            most_retransmissions,
             wrong,
             late,
             foreign,
@@ -191,7 +202,11 @@ impl Population {
             not_started: *not_started,
             rate: (rate * 10.0).round() / 10.0,
             latency_us: self.counters.latency(),
+            histogram: self.counters.histogram(),
             retransmissions: *retransmissions,
+            first_try: *first_try,
+            most_retransmissions: *most_retransmissions,
+            storm: self.storm(),
             sent_by_type: sent.clone(),
             received_by_type: received.clone(),
             wrong_replies: wrong.iter().sum(),
@@ -217,11 +232,22 @@ impl Population {
         if self.plan.duration.is_some() { self.stop + GRACE } else { self.stop }
     }
 
-    /// When the exchange with this number is due, where there is a rate.
+    /// How long it took to serve parts of the clients, in a storm.
+    fn storm(&self) -> Option<Storm> {
+        let Pace::Storm { initial_delay } = self.plan.pace else { return None };
+        let [to_50, to_99, to_100] = self.counters.milestones;
+        Some(Storm { initial_delay, to_50, to_99, to_100 })
+    }
+
+    /// When the exchange with this number is due, where that is a matter of time.
     fn due_at(&self, number: u64) -> Instant {
         match self.plan.pace {
             #[expect(clippy::cast_precision_loss, reason = "no run begins 2^53 exchanges")]
             Pace::Rate(rate) => self.start + Duration::from_secs_f64(number as f64 / rate),
+            Pace::Storm { .. } => {
+                let delay = usize::try_from(number).ok().and_then(|number| self.initial_delays.get(number));
+                self.start + delay.copied().unwrap_or_default()
+            }
             Pace::Window(_) => self.start,
         }
     }
@@ -234,8 +260,9 @@ impl Population {
         let due = match self.plan.pace {
             Pace::Window(window) if self.outstanding < window => now,
             Pace::Window(_) => return None,
-            Pace::Rate(_) => {
-                while self.idle.is_empty() && self.due_at(self.due) <= now {
+            Pace::Rate(_) | Pace::Storm { .. } => {
+                let repeats = matches!(self.plan.pace, Pace::Rate(_));
+                while repeats && self.idle.is_empty() && self.due_at(self.due) <= now {
                     self.due += 1;
                     self.counters.not_started += u64::from(self.plan.duration.is_some());
                 }
@@ -256,6 +283,7 @@ impl Population {
             due,
             message_sent: None,
             retransmission: Retransmission::new(retransmission::SOLICIT),
+            retransmissions: 0,
             offer: None,
         }));
         self.transmit(now, client)
@@ -273,12 +301,13 @@ impl Population {
         let transaction_id = state.transaction_id(number);
         let exchange = state.exchange.as_mut()?;
         let Some(timeout) = exchange.retransmission.transmit(&mut self.rng) else {
-            self.counters.given_up += 1;
-            self.end_exchange(client, true);
-            return None;
+            return self.give_up(now, client);
         };
         if exchange.retransmission.sent > 1 {
+            exchange.retransmissions += 1;
             self.counters.retransmissions += 1;
+            self.counters.most_retransmissions =
+                self.counters.most_retransmissions.max(exchange.retransmissions);
         }
         self.timers.push(Reverse((now + timeout, client, number)));
         let waiting = now - *exchange.message_sent.get_or_insert(now);
@@ -295,6 +324,22 @@ impl Population {
         };
         self.counters.sent(kind);
         Some(frame::to_servers(identity.mac(), identity.link_local(), &message))
+    }
+
+    /// A server that has made an offer does not answer the Request for it. In a storm the client looks for a server
+    /// again (RFC 9915, section 18.2.2), otherwise that is for its next turn.
+    fn give_up(&mut self, now: Instant, client: u32) -> Option<Vec<u8>> {
+        let state = &mut self.clients[client as usize];
+        if let (Pace::Storm { .. }, Some(exchange)) = (self.plan.pace, &mut state.exchange) {
+            state.messages += 1;
+            exchange.offer = None;
+            exchange.message_sent = None;
+            exchange.retransmission = Retransmission::new(retransmission::SOLICIT);
+            return self.transmit(now, client);
+        }
+        self.counters.given_up += 1;
+        self.end_exchange(client, true);
+        None
     }
 
     fn handle_dhcpv6(&mut self, now: Instant, mac: Mac, address: Ipv6Addr, message: Result<&[u8], Wrong>) {
@@ -376,7 +421,13 @@ impl Population {
         let valid_until = now + Duration::from_secs(valid.into());
         let state = &mut self.clients[client.0 as usize];
         if let Some(exchange) = &state.exchange {
-            self.counters.answered(now - exchange.due);
+            let since_start = now.saturating_duration_since(self.start);
+            self.counters.answered(
+                now - exchange.due,
+                exchange.retransmissions,
+                since_start,
+                self.plan.clients,
+            );
         }
         self.last_answer = Some(now);
         let had = state.lease.replace(Lease { address, valid_until });

@@ -14,8 +14,11 @@ use nix::{
 
 use super::{Plan, Population, Summary, socket::PacketSocket};
 
-/// Frames sent before anything is received again, and received before anything is sent.
+/// Frames sent before anything is received again.
 const BURST: usize = 64;
+/// Frames received before anything is sent again. More than are sent, so that what waits becomes less even while all
+/// clients send at once.
+const RECEIVE_BURST: usize = 4 * BURST;
 /// How often the watcher is told.
 const WATCH_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -84,7 +87,7 @@ pub fn run(
         }
         now = Instant::now();
         let mut received = 0;
-        while received < BURST
+        while received < RECEIVE_BURST
             && let Some(frame) = socket.receive().map_err(|failure| error(("receive", failure)))?
         {
             population.handle(now, frame);

@@ -30,6 +30,8 @@ pub(super) struct Exchange {
     /// When the message that waits for an answer was first sent.
     pub(super) message_sent: Option<Instant>,
     pub(super) retransmission: Retransmission,
+    /// Messages that were sent again in the whole exchange.
+    pub(super) retransmissions: u32,
     /// What the client asks for with a Request; none while it sends Solicits.
     pub(super) offer: Option<Offer>,
 }

@@ -11,6 +11,11 @@ use super::{Mode, Wrong};
 /// The longest latency that is told apart from longer ones.
 const LONGEST: u64 = 3600 * 1_000_000_000;
 
+/// Hundredths of the clients whose service is timed.
+const PARTS: [u64; 3] = [50, 99, 100];
+/// The upper end of the histogram's first class; each class reaches twice as far as the one before.
+const FIRST_CLASS: Duration = Duration::from_micros(1);
+
 /// What a population counts.
 #[derive(Debug)]
 pub(super) struct Counters {
@@ -23,6 +28,12 @@ pub(super) struct Counters {
     pub(super) sent: BTreeMap<&'static str, u64>,
     pub(super) received: BTreeMap<&'static str, u64>,
     pub(super) retransmissions: u64,
+    /// Completed exchanges without a retransmission.
+    pub(super) first_try: u64,
+    /// In one exchange.
+    pub(super) most_retransmissions: u32,
+    /// When the parts [`PARTS`] of the clients had completed an exchange, from the start of the run.
+    pub(super) milestones: [Option<Duration>; PARTS.len()],
     pub(super) wrong: [u64; Wrong::ALL.len()],
     pub(super) late: u64,
     pub(super) foreign: u64,
@@ -42,6 +53,9 @@ impl Counters {
             sent: [MessageType::Solicit, MessageType::Request].map(|kind| (kind.name(), 0)).into(),
             received: [MessageType::Advertise, MessageType::Reply].map(|kind| (kind.name(), 0)).into(),
             retransmissions: 0,
+            first_try: 0,
+            most_retransmissions: 0,
+            milestones: [None; PARTS.len()],
             wrong: [0; Wrong::ALL.len()],
             late: 0,
             foreign: 0,
@@ -60,13 +74,36 @@ impl Counters {
         *self.received.entry(name).or_default() += 1;
     }
 
-    pub(super) fn answered(&mut self, latency: Duration) {
+    /// Counts a completed exchange. `since_start` is from the start of the run.
+    pub(super) fn answered(
+        &mut self,
+        latency: Duration,
+        retransmissions: u32,
+        since_start: Duration,
+        clients: u32,
+    ) {
         self.answered += 1;
+        self.first_try += u64::from(retransmissions == 0);
+        for (part, milestone) in PARTS.iter().zip(&mut self.milestones) {
+            if milestone.is_none() && self.answered * 100 >= u64::from(clients) * part {
+                *milestone = Some(since_start);
+            }
+        }
         self.latency.saturating_record(u64::try_from(latency.as_nanos()).unwrap_or(LONGEST));
     }
 
     pub(super) fn wrong(&mut self, wrong: Wrong) {
         self.wrong[wrong as usize] += 1;
+    }
+
+    /// The latencies in classes, from the first to the last that is not empty.
+    pub(super) fn histogram(&self) -> Vec<LatencyClass> {
+        let first = u64::try_from(FIRST_CLASS.as_nanos()).unwrap_or(LONGEST);
+        let classes = self.latency.iter_log(first, 2.0).map(|class| LatencyClass {
+            below_us: Duration::from_nanos(class.value_iterated_to() + 1),
+            count: class.count_since_last_iteration(),
+        });
+        classes.skip_while(|class| class.count == 0).collect()
     }
 
     pub(super) fn latency(&self) -> Option<Latency> {
@@ -109,8 +146,17 @@ pub struct Summary {
     pub rate: f64,
     /// From when an exchange was due to its end; none where there was no end.
     pub latency_us: Option<Latency>,
+    /// The latencies in classes.
+    pub histogram: Vec<LatencyClass>,
     /// Messages sent again.
     pub retransmissions: u64,
+    /// Completed exchanges in which no message was sent again.
+    pub first_try: u64,
+    /// The most messages that were sent again in one exchange.
+    pub most_retransmissions: u32,
+    /// Of a storm only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub storm: Option<Storm>,
     /// Messages sent, by type.
     pub sent_by_type: BTreeMap<&'static str, u64>,
     /// Messages received, by type.
@@ -137,6 +183,33 @@ impl Summary {
     }
 }
 
+/// How long a storm lasted: from its start until that many hundredths of the clients were served; none where they
+/// were not. In JSON: seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Storm {
+    /// Whether clients waited for up to a second before their first Solicit.
+    pub initial_delay: bool,
+    /// Half of the clients.
+    #[serde(serialize_with = "maybe_seconds")]
+    pub to_50: Option<Duration>,
+    /// All but a hundredth.
+    #[serde(serialize_with = "maybe_seconds")]
+    pub to_99: Option<Duration>,
+    /// All.
+    #[serde(serialize_with = "maybe_seconds")]
+    pub to_100: Option<Duration>,
+}
+
+/// Completed exchanges whose latency is below this and not in a class before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct LatencyClass {
+    /// The upper end. In JSON: microseconds.
+    #[serde(serialize_with = "microseconds")]
+    pub below_us: Duration,
+    /// How many.
+    pub count: u64,
+}
+
 /// Quantiles of a latency. In JSON: microseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[expect(missing_docs, reason = "the names say it")]
@@ -157,6 +230,14 @@ fn microseconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::
 
 fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64((duration.as_secs_f64() * 1e6).round() / 1e6)
+}
+
+#[expect(clippy::ref_option, reason = "what serde calls")]
+fn maybe_seconds<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    match duration {
+        Some(duration) => seconds(duration, serializer),
+        None => serializer.serialize_none(),
+    }
 }
 
 /// The name of a status code (RFC 9915, section 21.13), or its number.

@@ -27,6 +27,9 @@ const SERVER: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 /// From a client to the server and back, each.
 const WAY: Duration = Duration::from_micros(50);
 
+/// How long a run may take.
+const MINUTE: Duration = Duration::from_mins(1);
+
 /// Which of the frames to the server are lost.
 type Lost = fn(usize) -> bool;
 /// What is done to a frame from the server, by its number.
@@ -41,7 +44,7 @@ struct Simulation<'a> {
 }
 
 const fn plan(clients: u32, mode: Mode) -> Plan {
-    Plan { clients, mode, pace: Pace::Window(8), duration: None, messages: u64::MAX }
+    Plan { clients, mode, pace: Pace::Window(8), duration: None, patience: MINUTE, messages: u64::MAX }
 }
 
 fn engine(rapid_commit: bool, last_address: &str) -> Engine {
@@ -210,6 +213,94 @@ fn a_run_is_bounded() {
         assert!(summary.sent <= plan.messages, "{what}");
         assert_eq!(summary.is_fine(), summary.answered > 0, "{what}");
     }
+}
+
+#[test]
+fn a_storm_is_timed() {
+    const AT_ONCE: Duration = Duration::from_millis(1);
+    let none = (|_| false) as Lost;
+    let every_tenth = (|number| number < 100 && number % 10 == 0) as Lost;
+    let all_but_one_twice = (|number| number < 200 && number % 100 < 99) as Lost;
+    let (at_once, delayed) = (Pace::Storm { initial_delay: false }, Pace::Storm { initial_delay: true });
+    // Round trip: 100 µs. SOL_TIMEOUT: 1 s to 1.1 s.
+    for (what, pace, mode, lost, [to_50, to_99, to_100], first_try, most) in [
+        ("none lost", at_once, Mode::RapidCommit, none, [(0.0, 0.001); 3], 100..=100, 0..=0),
+        ("four messages", at_once, Mode::FourMessage, none, [(0.0, 0.001); 3], 100..=100, 0..=0),
+        (
+            "delayed",
+            delayed,
+            Mode::RapidCommit,
+            none,
+            [(0.3, 0.7), (0.8, 1.01), (0.9, 1.01)],
+            100..=100,
+            0..=0,
+        ),
+        (
+            "a tenth lost",
+            at_once,
+            Mode::RapidCommit,
+            every_tenth,
+            [(0.0, 0.001), (1.0, 1.11), (1.0, 1.11)],
+            90..=90,
+            1..=1,
+        ),
+        (
+            "all but one lost twice",
+            at_once,
+            Mode::RapidCommit,
+            all_but_one_twice,
+            [(2.8, 3.5); 3],
+            1..=1,
+            2..=2,
+        ),
+    ] {
+        let simulation = Simulation { engine: engine(true, "1fff"), lost: &lost, fault: &unharmed };
+        let summary = simulation.run(Plan { pace, ..plan(100, mode) });
+        assert!(summary.is_fine(), "{what}: {summary:?}");
+        let storm = summary.storm.expect("a storm");
+        assert_eq!(storm.initial_delay, pace == delayed, "{what}");
+        for (took, (least, most)) in [(storm.to_50, to_50), (storm.to_99, to_99), (storm.to_100, to_100)] {
+            let took = took.expect("everybody is served").as_secs_f64();
+            assert!((least..=most).contains(&took), "{what}: {took} of {least} to {most}: {storm:?}");
+        }
+        assert!(first_try.contains(&summary.first_try), "{what}: {summary:?}");
+        assert!(most.contains(&summary.most_retransmissions), "{what}: {summary:?}");
+        assert_eq!(summary.histogram.iter().map(|class| class.count).sum::<u64>(), 100, "{what}");
+        let slow: u64 = summary.histogram.iter().filter(|it| it.below_us > AT_ONCE).map(|it| it.count).sum();
+        let expected = 100 - summary.first_try;
+        assert_eq!(slow, expected, "{what}: SOL_TIMEOUT is 1 s: {:?}", summary.histogram);
+    }
+}
+
+#[test]
+fn a_storm_that_is_not_over_in_time_says_how_far_it_got() {
+    let half = |number| number >= 60;
+    let simulation = Simulation { engine: engine(true, "1fff"), lost: &half, fault: &unharmed };
+    let pace = Pace::Storm { initial_delay: false };
+    let patience = Duration::from_secs(10);
+    let summary = simulation.run(Plan { pace, patience, ..plan(100, Mode::RapidCommit) });
+    let storm = summary.storm.expect("a storm");
+    assert!(storm.to_50.is_some() && storm.to_99.is_none() && storm.to_100.is_none(), "{storm:?}");
+    assert_eq!((summary.answered, summary.unanswered), (60, 40));
+    assert_eq!(summary.seconds, patience.min(summary.seconds), "bounded");
+    // After 1, 3 and 7 seconds.
+    assert_eq!((summary.most_retransmissions, summary.retransmissions), (3, 120));
+}
+
+#[test]
+fn clients_of_a_storm_look_for_a_server_again() {
+    // Nobody hears Requests for 5 minutes: eleven of them, then a Solicit.
+    let simulation = Simulation {
+        engine: engine(false, "1fff"),
+        lost: &|number| (1..12).contains(&number),
+        fault: &unharmed,
+    };
+    let (pace, patience) = (Pace::Storm { initial_delay: false }, Duration::from_mins(10));
+    let summary = simulation.run(Plan { pace, patience, ..plan(1, Mode::FourMessage) });
+    assert!(summary.is_fine(), "{summary:?}");
+    assert_eq!(summary.sent_by_type, [("request", 12), ("solicit", 2)].into());
+    let latency = summary.latency_us.expect("an answer").max;
+    assert!(latency > Duration::from_mins(2), "from when the power came back: {latency:?}");
 }
 
 #[test]

@@ -1,0 +1,177 @@
+//! Load for a DHCPv6 server, from simulated clients.
+
+mod report;
+
+use std::{
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use clap::{Args, Parser, Subcommand};
+use dhcp6_userspace::flood::{Mode, Pace, Plan, Population, RunError, Summary, run};
+use indicatif::{ProgressBar, ProgressStyle};
+use report::ForPeople;
+
+/// How long a run with one exchange for each client may take.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Loads a DHCPv6 server with simulated clients and judges its replies. For test networks: the clients take
+/// addresses from the server's pools, and the interface receives frames for every MAC address meanwhile.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Clients that each get an address, one exchange after the other. Exit status: 0 if at least one exchange was
+    /// completed and no reply was wrong, 1 if not, 2 for wrong usage.
+    Exchange(Exchange),
+    /// Clients that all power up at once and repeat themselves as RFC 9915 says until they have an address. Exit
+    /// status as of exchange.
+    Storm(StormArguments),
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+struct Common {
+    /// The interface that leads to the server, in a test network.
+    #[arg(long, value_name = "NAME")]
+    interface: String,
+    /// How many clients. They are the same in every run, so a server may know them.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4_000_000))]
+    clients: u32,
+    /// Print the summary as one JSON document.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What simulated clients say.
+#[derive(Debug, Args)]
+struct Conversation {
+    /// Solicit, Advertise, Request, Reply. The default.
+    #[arg(long, conflicts_with = "rapid_commit")]
+    four_message: bool,
+    /// Solicit and Reply.
+    #[arg(long)]
+    rapid_commit: bool,
+    /// Send no more messages than this.
+    #[arg(long, value_name = "N", default_value_t = 100_000_000)]
+    messages: u64,
+}
+
+impl Conversation {
+    fn mode(&self) -> Mode {
+        if self.rapid_commit { Mode::RapidCommit } else { Mode::FourMessage }
+    }
+}
+
+#[derive(Debug, Args)]
+struct Exchange {
+    #[command(flatten)]
+    common: Common,
+    #[command(flatten)]
+    conversation: Conversation,
+    /// Begin this many exchanges in a second, whether earlier ones are answered or not.
+    #[arg(long, value_name = "R", value_parser = rate, conflicts_with = "window")]
+    rate: Option<f64>,
+    /// Begin anew when every client has had its turn, for this many seconds, 1 to 3600. Without it each client has
+    /// one exchange, and the run ends after 60 seconds at the latest.
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    seconds: Option<u64>,
+    /// How many exchanges are outstanding at a time.
+    #[arg(long, value_name = "W", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
+    window: u32,
+}
+
+#[derive(Debug, Args)]
+struct StormArguments {
+    #[command(flatten)]
+    common: Common,
+    #[command(flatten)]
+    conversation: Conversation,
+    /// End the run after this many seconds, served or not, 1 to 3600.
+    #[arg(long, value_name = "S", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    seconds: u64,
+    /// Let each client wait for a random time of up to a second first, as RFC 9915, section 18.2.1 has it.
+    #[arg(long)]
+    initial_delay: bool,
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    let rate: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    if (0.001..=10_000_000.0).contains(&rate) {
+        Ok(rate)
+    } else {
+        Err("not from 0.001 to 10000000".to_owned())
+    }
+}
+
+fn main() -> ExitCode {
+    match Arguments::parse().command {
+        Command::Exchange(arguments) => simulate(&arguments.common, arguments.plan()),
+        Command::Storm(arguments) => simulate(&arguments.common, arguments.plan()),
+    }
+}
+
+impl Exchange {
+    fn plan(&self) -> Plan {
+        Plan {
+            clients: self.common.clients,
+            mode: self.conversation.mode(),
+            pace: self.rate.map_or(Pace::Window(self.window), Pace::Rate),
+            duration: self.seconds.map(Duration::from_secs),
+            patience: PATIENCE,
+            messages: self.conversation.messages,
+        }
+    }
+}
+
+impl StormArguments {
+    fn plan(&self) -> Plan {
+        Plan {
+            clients: self.common.clients,
+            mode: self.conversation.mode(),
+            pace: Pace::Storm { initial_delay: self.initial_delay },
+            duration: None,
+            patience: Duration::from_secs(self.seconds),
+            messages: self.conversation.messages,
+        }
+    }
+}
+
+/// Runs simulated clients, under a progress bar, and prints what was found. Returns the exit status.
+fn simulate(common: &Common, plan: Plan) -> ExitCode {
+    // Draws nothing where stderr is not a terminal.
+    let bar = ProgressBar::new(1000);
+    let style = ProgressStyle::with_template("{wide_bar} {percent:>3} % {msg}");
+    bar.set_style(style.expect("the template is valid"));
+    let result = run(&common.interface, plan, |population, now| show_progress(&bar, population, now));
+    bar.finish_and_clear();
+    finish(&result, common.json)
+}
+
+fn show_progress(bar: &ProgressBar, population: &Population, now: Instant) {
+    #[expect(clippy::cast_sign_loss, reason = "progress is not negative")]
+    bar.set_position((population.progress(now) * 1000.0) as u64);
+    bar.set_message(format!("{} answered, {} wrong", population.answered(), population.wrong()));
+}
+
+/// Prints the summary of a run. Returns the exit status.
+fn finish(result: &Result<Summary, RunError>, json: bool) -> ExitCode {
+    let summary = match result {
+        Ok(summary) => summary,
+        Err(failure) => {
+            eprintln!("dhcp6flood: {failure}");
+            return ExitCode::FAILURE;
+        }
+    };
+    if json {
+        println!("{}", serde_json::to_string(summary).expect("the document has string keys"));
+    } else {
+        println!("{}", ForPeople(summary));
+    }
+    if summary.is_fine() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
