@@ -2,7 +2,8 @@
 //!
 //! [`wire`] is the DHCPv6 message format: codes, a bounds-checked option walker that reads both packet
 //! memory in the kernel and byte slices in the daemon, and checksum arithmetic. [`contract`] is the layout
-//! of the BPF maps. [`Reason`] names the counter in which each frame ends.
+//! of the BPF maps. [`Reason`] names the counter in which each frame ends. [`flood`] is what the load generator has
+//! of both.
 //!
 //! Nothing here allocates, and nothing here needs the standard library.
 
@@ -12,6 +13,7 @@
 extern crate std;
 
 pub mod contract;
+pub mod flood;
 mod reason;
 pub mod wire;
 

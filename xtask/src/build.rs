@@ -43,8 +43,10 @@ pub(crate) fn all(workspace: &Workspace, tools: &Tools) -> Result<()> {
 
 fn xdp_program(workspace: &Workspace, tools: &Tools) -> Result<()> {
     command::run(&mut xdp_build(workspace, tools))?;
-    let built = workspace.bpf_target().join(TARGET).join("release").join("dhcp6-ebpf");
-    copy_if_changed(&built, &workspace.xdp_object())
+    let built = workspace.bpf_target().join(TARGET).join("release");
+    copy_if_changed(&built.join("dhcp6-ebpf"), &workspace.xdp_object())?;
+    // Where the build of dhcp6flood looks for it.
+    copy_if_changed(&built.join("dhcp6-flood"), &workspace.xdp_object().with_file_name("dhcp6-flood.o"))
 }
 
 fn xdp_build(workspace: &Workspace, tools: &Tools) -> Command {

@@ -2,13 +2,13 @@
 
 use std::net::Ipv6Addr;
 
-use dhcp6_common::wire::{Duid, MessageType, OptionCode};
+use dhcp6_common::{
+    flood::{IAID_MASK, MAC_PREFIX},
+    wire::{Duid, MessageType, OptionCode},
+};
 
 use super::frame::Mac;
 
-/// The first octets of every client's MAC address; the client's index follows. A locally administered prefix, so
-/// that no network card has it.
-const MAC_PREFIX: [u8; 2] = [0x02, 0xd6];
 /// What a client asks for: DNS servers and domain search list.
 const REQUESTED: [OptionCode; 2] = [OptionCode::DNS_SERVERS, OptionCode::DOMAIN_SEARCH];
 
@@ -55,7 +55,7 @@ impl Identity {
 
     /// The client's one IA_NA. Not its index, so that a server that mixes them up is found out.
     pub(super) fn iaid(self) -> u32 {
-        self.0 ^ 0x5a00_0000
+        self.0 ^ IAID_MASK
     }
 
     /// A Solicit for an address.

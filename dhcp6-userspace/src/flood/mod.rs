@@ -2,9 +2,15 @@
 //!
 //! [`Population`] is the clients, without I/O: frames and the time go in, frames come out. [`run`] joins it to a
 //! network interface.
+//!
+//! A [`Volley`] has no such clients: its frames are written by an XDP program in the kernel, or here where that cannot
+//! be, from one template and as fast as they can be sent; [`fire()`] sends it, and the replies are judged by themselves.
 
 mod client;
+mod fire;
 mod frame;
+mod judge;
+mod kernel;
 mod plan;
 mod population;
 mod retransmission;
@@ -13,11 +19,15 @@ mod server_message;
 mod socket;
 mod state;
 mod summary;
+mod template;
 #[cfg(test)]
 mod tests;
+mod volley;
 
+pub use fire::fire;
 pub use frame::Frame;
 pub use plan::{Mode, Pace, Plan, Wrong};
 pub use population::Population;
 pub use runner::{RunError, run};
 pub use summary::{Latency, LatencyClass, Storm, Summary};
+pub use volley::{Engine, Receiver, Volley, VolleyProgress, VolleySummary};

@@ -40,6 +40,9 @@ pub enum RunError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// The kernel's engine was asked for, or has failed.
+    #[error("cannot send live frames: {0}; `--engine packet-socket` needs none")]
+    LiveFrames(String),
 }
 
 /// Lets a population run on an interface. `watch` is called ten times a second.
@@ -105,7 +108,7 @@ pub fn run(
 }
 
 /// Waits for a frame, or for room to send one.
-fn wait(socket: &PacketSocket, no_room: bool, timeout: Duration) -> io::Result<()> {
+pub(super) fn wait(socket: &PacketSocket, no_room: bool, timeout: Duration) -> io::Result<()> {
     // A full transmit queue of the interface does not show as a socket that cannot be written to.
     let timeout = if no_room { timeout.min(Duration::from_millis(1)) } else { timeout };
     let mut descriptors = [PollFd::new(std::os::fd::AsFd::as_fd(socket), PollFlags::POLLIN)];
@@ -115,6 +118,6 @@ fn wait(socket: &PacketSocket, no_room: bool, timeout: Duration) -> io::Result<(
     }
 }
 
-fn is_no_room(failure: &io::Error) -> bool {
+pub(super) fn is_no_room(failure: &io::Error) -> bool {
     failure.kind() == io::ErrorKind::WouldBlock || failure.raw_os_error() == Some(nix::libc::ENOBUFS)
 }

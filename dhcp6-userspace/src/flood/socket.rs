@@ -93,6 +93,29 @@ impl AsFd for PacketSocket {
     }
 }
 
+/// A packet socket that sends and receives nothing.
+#[derive(Debug)]
+pub(super) struct SendSocket(Socket);
+
+impl SendSocket {
+    /// Opens a socket on an interface. Its frames go to the driver without a queue in between. On error: what was
+    /// being done.
+    pub(super) fn open(index: u32) -> Result<Self, (&'static str, io::Error)> {
+        let context = |what| move |error| (what, error);
+        let kind = Type::RAW.nonblocking().cloexec();
+        let socket =
+            Socket::new(Domain::PACKET, kind, Some(Protocol::from(0))).map_err(context("open a socket"))?;
+        set_option(&socket, libc::PACKET_QDISC_BYPASS, &1_i32).map_err(context("bypass the queue of"))?;
+        bind(&socket, index, 0).map_err(context("bind"))?;
+        Ok(Self(socket))
+    }
+
+    /// Sends a frame; `WouldBlock` or ENOBUFS where there is no room for it now.
+    pub(super) fn send(&self, frame: &[u8]) -> io::Result<()> {
+        self.0.send(frame).map(drop)
+    }
+}
+
 /// A BPF program that passes IPv6 frames with UDP to port 546 or ICMPv6 of type 135.
 fn filter() -> [SockFilter; 11] {
     [

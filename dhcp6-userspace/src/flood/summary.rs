@@ -38,8 +38,7 @@ pub(super) struct Counters {
     pub(super) late: u64,
     pub(super) foreign: u64,
     pub(super) neighbor_solicitations: u64,
-    /// In nanoseconds.
-    latency: Histogram<u64>,
+    latencies: Latencies,
 }
 
 impl Counters {
@@ -60,7 +59,7 @@ impl Counters {
             late: 0,
             foreign: 0,
             neighbor_solicitations: 0,
-            latency: Histogram::new_with_bounds(1, LONGEST, 3).expect("the bounds are valid"),
+            latencies: Latencies::new(),
         }
     }
 
@@ -89,30 +88,53 @@ impl Counters {
                 *milestone = Some(since_start);
             }
         }
-        self.latency.saturating_record(u64::try_from(latency.as_nanos()).unwrap_or(LONGEST));
+        self.latencies.record(latency, 1);
     }
 
     pub(super) fn wrong(&mut self, wrong: Wrong) {
         self.wrong[wrong as usize] += 1;
     }
 
+    /// The latencies of completed exchanges.
+    pub(super) fn latencies(&self) -> &Latencies {
+        &self.latencies
+    }
+}
+
+/// A histogram of latencies, in nanoseconds.
+#[derive(Debug)]
+pub(super) struct Latencies(Histogram<u64>);
+
+impl Latencies {
+    pub(super) fn new() -> Self {
+        Self(Histogram::new_with_bounds(1, LONGEST, 3).expect("the bounds are valid"))
+    }
+
+    pub(super) fn record(&mut self, latency: Duration, count: u64) {
+        // Even none of them would count for the maximum.
+        if count == 0 {
+            return;
+        }
+        self.0.saturating_record_n(u64::try_from(latency.as_nanos()).unwrap_or(LONGEST), count);
+    }
+
     /// The latencies in classes, from the first to the last that is not empty.
-    pub(super) fn histogram(&self) -> Vec<LatencyClass> {
+    pub(super) fn classes(&self) -> Vec<LatencyClass> {
         let first = u64::try_from(FIRST_CLASS.as_nanos()).unwrap_or(LONGEST);
-        let classes = self.latency.iter_log(first, 2.0).map(|class| LatencyClass {
+        let classes = self.0.iter_log(first, 2.0).map(|class| LatencyClass {
             below_us: Duration::from_nanos(class.value_iterated_to() + 1),
             count: class.count_since_last_iteration(),
         });
         classes.skip_while(|class| class.count == 0).collect()
     }
 
-    pub(super) fn latency(&self) -> Option<Latency> {
-        let at = |quantile| Duration::from_nanos(self.latency.value_at_quantile(quantile));
-        (!self.latency.is_empty()).then(|| Latency {
+    pub(super) fn quantiles(&self) -> Option<Latency> {
+        let at = |quantile| Duration::from_nanos(self.0.value_at_quantile(quantile));
+        (!self.0.is_empty()).then(|| Latency {
             p50: at(0.5),
             p99: at(0.99),
             p999: at(0.999),
-            max: Duration::from_nanos(self.latency.max()),
+            max: Duration::from_nanos(self.0.max()),
         })
     }
 }
@@ -228,7 +250,7 @@ fn microseconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::
     serializer.serialize_f64((duration.as_secs_f64() * 1e7).round() / 10.0)
 }
 
-fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64((duration.as_secs_f64() * 1e6).round() / 1e6)
 }
 
@@ -252,4 +274,11 @@ pub(super) fn status_name(code: u16) -> String {
         other => return other.to_string(),
     };
     name.to_owned()
+}
+
+/// Hundredths, to two places.
+pub(super) fn percent(part: u64, whole: u64) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "for people and plots")]
+    let percent = 100.0 * part as f64 / whole.max(1) as f64;
+    (percent * 100.0).round() / 100.0
 }

@@ -7,10 +7,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use clap::{Args, Parser, Subcommand};
-use dhcp6_userspace::flood::{Mode, Pace, Plan, Population, RunError, Summary, run};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, error::ErrorKind};
+use dhcp6_userspace::flood::{
+    Engine, Mode, Pace, Plan, Population, RunError, Summary, Volley, VolleyProgress, VolleySummary, fire, run,
+};
 use indicatif::{ProgressBar, ProgressStyle};
-use report::ForPeople;
+use report::{ForPeople, VolleyForPeople};
+use serde::Serialize;
 
 /// How long a run with one exchange for each client may take.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -32,6 +35,9 @@ enum Command {
     /// Clients that all power up at once and repeat themselves as RFC 9915 says until they have an address. Exit
     /// status as of exchange.
     Storm(StormArguments),
+    /// Solicits as fast as they can be sent, each from another client, and nothing else. Exit status: 0 if there were
+    /// replies and none was wrong, 1 if not, 2 for wrong usage.
+    Flood(FloodArguments),
 }
 
 /// What every command takes.
@@ -100,6 +106,67 @@ struct StormArguments {
     initial_delay: bool,
 }
 
+#[derive(Debug, Args)]
+struct FloodArguments {
+    #[command(flatten)]
+    common: Common,
+    /// How many frames.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000_000_000))]
+    packets: u64,
+    /// Hundredths of the frames that are from clients that the server has never heard of; each gets an address.
+    #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u8).range(..=100))]
+    unknown: u8,
+    /// Hundredths of the frames that are malformed, in four ways.
+    #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u8).range(..=100))]
+    malformed: u8,
+    /// Without Rapid Commit, so that servers answer with Advertise messages.
+    #[arg(long)]
+    four_message: bool,
+    /// What sends: an XDP program in the kernel, a packet socket, or the former where it works.
+    #[arg(long, value_name = "ENGINE", default_value = "auto")]
+    engine: EngineChoice,
+    /// End after this many seconds, whether all frames are sent or not, 1 to 3600.
+    #[arg(long, value_name = "S", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    seconds: u64,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum EngineChoice {
+    Auto,
+    LiveFrames,
+    PacketSocket,
+}
+
+impl FloodArguments {
+    fn run(&self) -> ExitCode {
+        let Self { common, packets, unknown, malformed, four_message, engine, seconds } = self;
+        if unknown + malformed > 100 {
+            let message = "--unknown and --malformed are more than 100 together";
+            Arguments::command().error(ErrorKind::ValueValidation, message).exit();
+        }
+        let volley = Volley {
+            clients: common.clients,
+            packets: *packets,
+            unknown: *unknown,
+            malformed: *malformed,
+            mode: if *four_message { Mode::FourMessage } else { Mode::RapidCommit },
+            engine: match engine {
+                EngineChoice::Auto => None,
+                EngineChoice::LiveFrames => Some(Engine::LiveFrames),
+                EngineChoice::PacketSocket => Some(Engine::PacketSocket),
+            },
+            patience: Duration::from_secs(*seconds),
+        };
+        let bar = progress_bar(*packets);
+        let result = fire(&common.interface, &volley, |VolleyProgress { sent, received, wrong }| {
+            bar.set_position(sent);
+            bar.set_message(format!("{received} replies, {wrong} wrong"));
+        });
+        bar.finish_and_clear();
+        finish(&result, common.json, VolleySummary::is_fine, |summary| VolleyForPeople(summary).to_string())
+    }
+}
+
 fn rate(text: &str) -> Result<f64, String> {
     let rate: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
     if (0.001..=10_000_000.0).contains(&rate) {
@@ -113,6 +180,7 @@ fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Exchange(arguments) => simulate(&arguments.common, arguments.plan()),
         Command::Storm(arguments) => simulate(&arguments.common, arguments.plan()),
+        Command::Flood(arguments) => arguments.run(),
     }
 }
 
@@ -144,13 +212,18 @@ impl StormArguments {
 
 /// Runs simulated clients, under a progress bar, and prints what was found. Returns the exit status.
 fn simulate(common: &Common, plan: Plan) -> ExitCode {
-    // Draws nothing where stderr is not a terminal.
-    let bar = ProgressBar::new(1000);
-    let style = ProgressStyle::with_template("{wide_bar} {percent:>3} % {msg}");
-    bar.set_style(style.expect("the template is valid"));
+    let bar = progress_bar(1000);
     let result = run(&common.interface, plan, |population, now| show_progress(&bar, population, now));
     bar.finish_and_clear();
-    finish(&result, common.json)
+    finish(&result, common.json, Summary::is_fine, |summary| ForPeople(summary).to_string())
+}
+
+/// A bar that draws nothing where stderr is not a terminal.
+fn progress_bar(length: u64) -> ProgressBar {
+    let bar = ProgressBar::new(length);
+    let style = ProgressStyle::with_template("{wide_bar} {percent:>3} % {msg}");
+    bar.set_style(style.expect("the template is valid"));
+    bar
 }
 
 fn show_progress(bar: &ProgressBar, population: &Population, now: Instant) {
@@ -160,7 +233,12 @@ fn show_progress(bar: &ProgressBar, population: &Population, now: Instant) {
 }
 
 /// Prints the summary of a run. Returns the exit status.
-fn finish(result: &Result<Summary, RunError>, json: bool) -> ExitCode {
+fn finish<T: Serialize>(
+    result: &Result<T, RunError>,
+    json: bool,
+    is_fine: fn(&T) -> bool,
+    for_people: fn(&T) -> String,
+) -> ExitCode {
     let summary = match result {
         Ok(summary) => summary,
         Err(failure) => {
@@ -171,7 +249,7 @@ fn finish(result: &Result<Summary, RunError>, json: bool) -> ExitCode {
     if json {
         println!("{}", serde_json::to_string(summary).expect("the document has string keys"));
     } else {
-        println!("{}", ForPeople(summary));
+        println!("{}", for_people(summary));
     }
-    if summary.is_fine() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if is_fine(summary) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use comfy_table::{Table, presets::NOTHING};
-use dhcp6_userspace::flood::{LatencyClass, Mode, Storm, Summary};
+use dhcp6_userspace::flood::{Engine, Latency, LatencyClass, Mode, Receiver, Storm, Summary, VolleySummary};
 
 /// Columns of the longest bar of a histogram.
 const BAR: u64 = 50;
@@ -48,31 +48,21 @@ impl Display for ForPeople<'_> {
             Mode::FourMessage => "four messages",
             Mode::RapidCommit => "rapid commit",
         };
-        let with_parts = |total: &u64, parts: String| match parts.as_str() {
-            "" => total.to_string(),
-            parts => format!("{total} ({parts})"),
-        };
-        let latency = latency_us.map_or_else(
-            || "-".to_owned(),
-            |latency| {
-                let [p50, p99, p999, max] = [latency.p50, latency.p99, latency.p999, latency.max].map(millis);
-                format!("p50 {p50}, p99 {p99}, p999 {p999}, max {max}")
-            },
-        );
+        let latency = quantiles(latency_us.as_ref());
         let mut rows = vec![
             ("clients", format!("{clients}, {mode}")),
             ("time", format!("{:.3} s", seconds.as_secs_f64())),
             ("exchanges begun", started.to_string()),
             ("answered", format!("{answered}, {rate:.0} a second")),
-            ("refused", with_parts(&refused.values().sum(), listed(refused))),
+            ("refused", with_parts(refused.values().sum(), &listed(refused))),
             ("unanswered", unanswered.to_string()),
             ("not begun in time", not_started.to_string()),
             ("latency", latency),
-            ("messages sent", with_parts(sent, listed(sent_by_type))),
-            ("messages received", with_parts(received, listed(received_by_type))),
+            ("messages sent", with_parts(*sent, &listed(sent_by_type))),
+            ("messages received", with_parts(*received, &listed(received_by_type))),
             ("answered at first try", format!("{first_try} ({})", percent(*first_try, *started))),
             ("retransmissions", format!("{retransmissions}, at most {most_retransmissions} in an exchange")),
-            ("wrong replies", with_parts(wrong_replies, listed(wrong))),
+            ("wrong replies", with_parts(*wrong_replies, &listed(wrong))),
             ("late replies", late.to_string()),
             ("for others", foreign.to_string()),
             ("neighbor solicitations", neighbor_solicitations.to_string()),
@@ -99,6 +89,94 @@ impl Display for ForPeople<'_> {
         }
         Ok(())
     }
+}
+
+/// The summary of a volley as a table.
+pub(crate) struct VolleyForPeople<'a>(pub(crate) &'a VolleySummary);
+
+impl Display for VolleyForPeople<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let VolleySummary {
+            engine,
+            engine_reason,
+            receiver,
+            mode,
+            clients,
+            seconds,
+            sent,
+            sent_by_kind,
+            transmitted,
+            rate,
+            received,
+            received_by_type,
+            received_rate,
+            answered_share,
+            latency_us,
+            histogram,
+            checked,
+            refused,
+            wrong_replies,
+            wrong,
+            foreign,
+            neighbor_solicitations,
+            socket_drops,
+        } = self.0;
+        let engine = match engine {
+            Engine::LiveFrames => "live frames of the kernel",
+            Engine::PacketSocket => "packet socket",
+        };
+        let engine = match engine_reason {
+            Some(reason) => format!("{engine} ({reason})"),
+            None => engine.to_owned(),
+        };
+        let receiver = match receiver {
+            Receiver::XdpNative => "XDP program in the driver",
+            Receiver::XdpGeneric => "XDP program in the network stack",
+            Receiver::PacketSocket => "packet socket",
+        };
+        let mode = match mode {
+            Mode::FourMessage => "four messages",
+            Mode::RapidCommit => "rapid commit",
+        };
+        let rows = [
+            ("sent by", engine),
+            ("replies counted by", receiver.to_owned()),
+            ("clients", format!("{clients}, {mode}")),
+            ("time", format!("{:.3} s", seconds.as_secs_f64())),
+            ("frames sent", format!("{}, {rate:.0} a second", with_parts(*sent, &listed(sent_by_kind)))),
+            ("sent by the interface", transmitted.to_string()),
+            (
+                "replies",
+                format!("{}, {received_rate:.0} a second", with_parts(*received, &listed(received_by_type))),
+            ),
+            ("answered", format!("{:.2} %", answered_share * 100.0)),
+            ("latency", quantiles(latency_us.as_ref())),
+            ("replies read in full", checked.to_string()),
+            ("refused among them", with_parts(refused.values().sum(), &listed(refused))),
+            ("wrong replies", with_parts(*wrong_replies, &listed(wrong))),
+            ("for others", foreign.to_string()),
+            ("neighbor solicitations", neighbor_solicitations.to_string()),
+            ("dropped by this socket", socket_drops.to_string()),
+        ];
+        let mut table = Table::new();
+        table.load_preset(NOTHING).add_rows(rows.map(|(name, value)| [name.to_owned(), value]));
+        write!(f, "{}\n\n{}", table.trim_fmt(), bars(histogram))
+    }
+}
+
+/// A total, and what it is the sum of.
+fn with_parts(total: u64, parts: &str) -> String {
+    if parts.is_empty() { total.to_string() } else { format!("{total} ({parts})") }
+}
+
+fn quantiles(latency: Option<&Latency>) -> String {
+    latency.map_or_else(
+        || "-".to_owned(),
+        |latency| {
+            let [p50, p99, p999, max] = [latency.p50, latency.p99, latency.p999, latency.max].map(millis);
+            format!("p50 {p50}, p99 {p99}, p999 {p999}, max {max}")
+        },
+    )
 }
 
 /// The counts that are not 0.
