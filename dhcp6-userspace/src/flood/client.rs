@@ -7,7 +7,7 @@ use dhcp6_common::{
     wire::{Duid, MessageType, OptionCode},
 };
 
-use super::frame::Mac;
+use super::{Ask, frame::Mac, state::Resources};
 
 /// What a client asks for: DNS servers and domain search list.
 const REQUESTED: [OptionCode; 2] = [OptionCode::DNS_SERVERS, OptionCode::DOMAIN_SEARCH];
@@ -58,40 +58,65 @@ impl Identity {
         self.0 ^ IAID_MASK
     }
 
-    /// A Solicit for an address.
-    pub(super) fn solicit(self, transaction_id: u32, elapsed: u16, rapid_commit: bool) -> Vec<u8> {
+    /// The client's one IA_PD.
+    pub(super) fn prefix_iaid(self) -> u32 {
+        self.iaid() ^ 0x2700_0000
+    }
+
+    /// A Solicit.
+    pub(super) fn solicit(self, transaction_id: u32, elapsed: u16, rapid_commit: bool, ask: Ask) -> Vec<u8> {
         let mut message = Message::new(MessageType::Solicit, transaction_id);
         message.option(OptionCode::CLIENT_ID, &self.duid());
-        message.option(OptionCode::IA_NA, &ia_na_header(self.iaid()));
+        if ask.address() {
+            message.option(OptionCode::IA_NA, &ia_header(self.iaid()));
+        }
+        if ask.prefix() {
+            message.option(OptionCode::IA_PD, &ia_header(self.prefix_iaid()));
+        }
         if rapid_commit {
             message.option(OptionCode::RAPID_COMMIT, &[]);
         }
         message.finish(elapsed)
     }
 
-    /// A Request for the address that a server has offered.
-    pub(super) fn request(
+    /// Any message that names a server, or what the client has or was offered.
+    pub(super) fn message(
         self,
-        transaction_id: u32,
-        elapsed: u16,
-        server: &Duid,
-        address: Ipv6Addr,
+        kind: MessageType,
+        (transaction_id, elapsed): (u32, u16),
+        server: Option<&Duid>,
+        resources: Resources,
     ) -> Vec<u8> {
-        let mut ia_na = ia_na_header(self.iaid()).to_vec();
-        // IA Address, 24 octets, lifetimes of 0 (RFC 9915, section 21.6).
-        ia_na.extend([0, 5, 0, 24]);
-        ia_na.extend(address.octets());
-        ia_na.extend([0; 8]);
-        let mut message = Message::new(MessageType::Request, transaction_id);
+        let mut message = Message::new(kind, transaction_id);
         message.option(OptionCode::CLIENT_ID, &self.duid());
-        message.option(OptionCode::SERVER_ID, server.as_slice());
-        message.option(OptionCode::IA_NA, &ia_na);
-        message.finish(elapsed)
+        if let Some(server) = server {
+            message.option(OptionCode::SERVER_ID, server.as_slice());
+        }
+        if let Some(address) = resources.address {
+            let mut ia = ia_header(self.iaid()).to_vec();
+            // IA Address, 24 octets, lifetimes of 0 (RFC 9915, section 21.6).
+            ia.extend([0, 5, 0, 24]);
+            ia.extend(address.octets());
+            ia.extend([0; 8]);
+            message.option(OptionCode::IA_NA, &ia);
+        }
+        if let Some((prefix, length)) = resources.prefix {
+            let mut ia = ia_header(self.prefix_iaid()).to_vec();
+            // IA Prefix, 25 octets, lifetimes of 0 (RFC 9915, section 21.22).
+            ia.extend([0, 26, 0, 25, 0, 0, 0, 0, 0, 0, 0, 0, length]);
+            ia.extend(prefix.octets());
+            message.option(OptionCode::IA_PD, &ia);
+        }
+        match kind {
+            // RFC 9915, section 21.7: nothing is asked for.
+            MessageType::Release | MessageType::Decline => message.finish_without_requests(elapsed),
+            _ => message.finish(elapsed),
+        }
     }
 }
 
 /// IAID, and T1 and T2 of 0.
-fn ia_na_header(iaid: u32) -> [u8; 12] {
+fn ia_header(iaid: u32) -> [u8; 12] {
     let [a, b, c, d] = iaid.to_be_bytes();
     [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0]
 }
@@ -114,10 +139,16 @@ impl Message {
     }
 
     /// Ends with Elapsed Time, in hundredths of a second, and Option Request.
-    fn finish(mut self, elapsed: u16) -> Vec<u8> {
-        self.option(OptionCode::ELAPSED_TIME, &elapsed.to_be_bytes());
+    fn finish(self, elapsed: u16) -> Vec<u8> {
+        let mut message = Self(self.finish_without_requests(elapsed));
         let requested: Vec<u8> = REQUESTED.iter().flat_map(|code| code.0.to_be_bytes()).collect();
-        self.option(OptionCode::OPTION_REQUEST, &requested);
+        message.option(OptionCode::OPTION_REQUEST, &requested);
+        message.0
+    }
+
+    /// Ends with Elapsed Time.
+    fn finish_without_requests(mut self, elapsed: u16) -> Vec<u8> {
+        self.option(OptionCode::ELAPSED_TIME, &elapsed.to_be_bytes());
         self.0
     }
 }

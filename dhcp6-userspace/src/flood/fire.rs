@@ -322,9 +322,9 @@ impl Context<'_> {
         }
         let mut by_class = generated;
         if let Some(counters) = counters {
-            // The probe's, where the rest was sent from the socket.
-            for (sum, count) in by_class.iter_mut().zip(&counters.generated) {
-                *sum += count;
+            // Otherwise it has generated what a probe found that the interface does not send.
+            if engine == Engine::LiveFrames {
+                by_class.copy_from_slice(&counters.generated);
             }
             for kind in [MessageType::Advertise, MessageType::Reply] {
                 *received_by_type.entry(kind.name()).or_default() += counters.received[kind as usize];

@@ -35,6 +35,8 @@ pub(super) struct Judge {
     pub(super) neighbor_solicitations: u64,
 }
 
+/// What takes clients that remember.
+const NEVER_FOUND: [Wrong; 2] = [Wrong::AddressChanged, Wrong::IaPd];
 /// The name of replies to malformed messages among the wrong ones.
 pub(super) const TO_MALFORMED: &str = "to_malformed";
 
@@ -52,7 +54,7 @@ pub(super) fn finding_name(finding: Finding) -> Option<&'static str> {
 
 impl Judge {
     pub(super) fn new(clients: u32, mode: Mode, counted_elsewhere: bool) -> Self {
-        let kinds = Wrong::ALL.iter().filter(|kind| **kind != Wrong::AddressChanged);
+        let kinds = Wrong::ALL.iter().filter(|kind| !NEVER_FOUND.contains(kind));
         Self {
             clients,
             mode,

@@ -26,8 +26,8 @@ mod volley;
 
 pub use fire::fire;
 pub use frame::Frame;
-pub use plan::{Mode, Pace, Plan, Wrong};
+pub use plan::{Ask, Mode, Pace, Plan, Step, Wrong};
 pub use population::Population;
 pub use runner::{RunError, run};
-pub use summary::{Latency, LatencyClass, Storm, Summary};
+pub use summary::{Latency, LatencyClass, StepSummary, Storm, Summary};
 pub use volley::{Engine, Receiver, Volley, VolleyProgress, VolleySummary};

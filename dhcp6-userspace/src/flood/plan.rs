@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use dhcp6_common::wire::MessageType;
 use serde::Serialize;
 
 /// Which messages an exchange has (RFC 9915, section 5).
@@ -29,13 +30,74 @@ pub enum Pace {
     },
 }
 
+/// What clients ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ask {
+    /// An address (IA_NA).
+    Address,
+    /// A delegated prefix (IA_PD).
+    Prefix,
+    /// One of each.
+    Both,
+}
+
+impl Ask {
+    /// Whether an address is asked for.
+    pub fn address(self) -> bool {
+        self != Self::Prefix
+    }
+
+    /// Whether a prefix is asked for.
+    pub fn prefix(self) -> bool {
+        self != Self::Address
+    }
+}
+
+/// What a client does when it has its lease, as a part of the same exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    /// Has the lease renewed by the server that gave it (RFC 9915, section 18.2.4).
+    Renew,
+    /// Has the lease renewed by any server (section 18.2.5).
+    Rebind,
+    /// Gives everything back (section 18.2.7).
+    Release,
+    /// Says that somebody else uses the address (section 18.2.8).
+    Decline,
+    /// Asks for options alone (section 18.2.6).
+    InformationRequest,
+}
+
+impl Step {
+    /// The message that takes it.
+    pub(super) fn message(self) -> MessageType {
+        match self {
+            Self::Renew => MessageType::Renew,
+            Self::Rebind => MessageType::Rebind,
+            Self::Release => MessageType::Release,
+            Self::Decline => MessageType::Decline,
+            Self::InformationRequest => MessageType::InformationRequest,
+        }
+    }
+
+    /// Whether the client has to have something for it.
+    pub(super) fn needs_lease(self) -> bool {
+        self != Self::InformationRequest
+    }
+}
+
 /// What a population does.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Plan {
     /// How many clients there are.
     pub clients: u32,
     /// What they do.
     pub mode: Mode,
+    /// What they ask for.
+    pub ask: Ask,
+    /// What they do then, in this order.
+    pub then: Vec<Step>,
     /// When they do it.
     pub pace: Pace,
     /// For how long they begin again when all have had their turn; `None` for one exchange each.
@@ -69,17 +131,19 @@ pub enum Wrong {
     RapidCommit,
     /// Not exactly one IA_NA, or one that is not the client's, or that has neither an address nor a status.
     IaNa,
+    /// The same of an IA_PD and a prefix.
+    IaPd,
     /// The preferred lifetime is behind the valid one, or T1 behind T2.
     Lifetimes,
-    /// The address is leased to another client.
+    /// The address or prefix is leased to another client.
     DuplicateAddress,
-    /// The client has another address, and its lease goes on.
+    /// The client has another address or prefix, and its lease goes on.
     AddressChanged,
 }
 
 impl Wrong {
     /// Every kind.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Checksum,
         Self::Length,
         Self::Destination,
@@ -90,6 +154,7 @@ impl Wrong {
         Self::ServerId,
         Self::RapidCommit,
         Self::IaNa,
+        Self::IaPd,
         Self::Lifetimes,
         Self::DuplicateAddress,
         Self::AddressChanged,
@@ -108,6 +173,7 @@ impl Wrong {
             Self::ServerId => "server_id",
             Self::RapidCommit => "rapid_commit",
             Self::IaNa => "ia_na",
+            Self::IaPd => "ia_pd",
             Self::Lifetimes => "lifetimes",
             Self::DuplicateAddress => "duplicate_address",
             Self::AddressChanged => "address_changed",

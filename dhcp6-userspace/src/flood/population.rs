@@ -1,22 +1,23 @@
 //! The simulated clients, without I/O.
 
+mod answer;
+
 use std::{
     cmp::Reverse,
-    collections::{BinaryHeap, HashMap, VecDeque},
+    collections::{BinaryHeap, HashMap, HashSet, VecDeque},
     net::Ipv6Addr,
     time::{Duration, Instant},
 };
 
-use dhcp6_common::wire::MessageType;
+use dhcp6_common::wire::{Duid, MessageType};
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 
 use super::{
-    Frame, Mode, Pace, Plan, Storm, Summary, Wrong,
+    Frame, Mode, Pace, Plan, Step, Storm, Summary, Wrong,
     client::Identity,
-    frame::{self, Inbound, Mac},
+    frame::{self, Inbound},
     retransmission::{self, Retransmission},
-    server_message::{IaAddress, ServerMessage},
-    state::{Client, Exchange, Lease, Offer},
+    state::{Client, Exchange, Lease, Offer, Resources, Stage},
     summary::{Counters, status_name},
 };
 
@@ -43,8 +44,10 @@ pub struct Population {
     replies: VecDeque<Vec<u8>>,
     /// When clients send again. Entries whose message is answered stay until their time.
     timers: BinaryHeap<Reverse<Timer>>,
-    /// Who was given an address last.
-    holders: HashMap<Ipv6Addr, u32>,
+    /// Who was given an address or prefix last.
+    holders: HashMap<(Ipv6Addr, u8), u32>,
+    /// Addresses that a client has declined.
+    declined: HashSet<Ipv6Addr>,
     /// How many exchanges have become due, where that is a matter of time.
     due: u64,
     /// How long after the start the clients of a storm begin, in ascending order; empty where they all do at once.
@@ -70,7 +73,6 @@ impl Population {
         }
         Self {
             clients,
-            plan,
             start,
             stop: start + plan.duration.unwrap_or(plan.patience),
             idle: (0..plan.clients).collect(),
@@ -79,11 +81,13 @@ impl Population {
             replies: VecDeque::new(),
             timers: BinaryHeap::new(),
             holders: HashMap::new(),
+            declined: HashSet::new(),
             due: 0,
             initial_delays,
             last_answer: None,
             counters: Counters::new(),
             rng,
+            plan,
         }
     }
 
@@ -179,6 +183,7 @@ impl Population {
             wrong,
             late,
             foreign,
+            declined_again,
             neighbor_solicitations,
             ..
         } = &self.counters;
@@ -191,6 +196,7 @@ impl Population {
         let wrong_by_name = Wrong::ALL.iter().map(|kind| (kind.name(), wrong[*kind as usize]));
         Summary {
             mode: self.plan.mode,
+            ask: self.plan.ask,
             clients: self.plan.clients,
             seconds,
             sent: sent.values().sum(),
@@ -207,12 +213,14 @@ impl Population {
             first_try: *first_try,
             most_retransmissions: *most_retransmissions,
             storm: self.storm(),
+            steps: self.counters.steps(),
             sent_by_type: sent.clone(),
             received_by_type: received.clone(),
             wrong_replies: wrong.iter().sum(),
             wrong: wrong_by_name.collect(),
             late: *late,
             foreign: *foreign,
+            declined_again: *declined_again,
             neighbor_solicitations: *neighbor_solicitations,
             socket_drops: 0,
         }
@@ -284,7 +292,7 @@ impl Population {
             message_sent: None,
             retransmission: Retransmission::new(retransmission::SOLICIT),
             retransmissions: 0,
-            offer: None,
+            stage: Stage::Solicit,
         }));
         self.transmit(now, client)
     }
@@ -313,13 +321,21 @@ impl Population {
         let waiting = now - *exchange.message_sent.get_or_insert(now);
         // Section 21.9: 0xffff for whatever is longer.
         let elapsed = u16::try_from(waiting.as_millis() / 10).unwrap_or(u16::MAX);
-        let (kind, message) = match &exchange.offer {
-            None => {
+        let header = (transaction_id, elapsed);
+        let (kind, message) = match &exchange.stage {
+            Stage::Solicit => {
                 let rapid_commit = self.plan.mode == Mode::RapidCommit;
-                (MessageType::Solicit, identity.solicit(transaction_id, elapsed, rapid_commit))
+                let solicit = identity.solicit(transaction_id, elapsed, rapid_commit, self.plan.ask);
+                (MessageType::Solicit, solicit)
             }
-            Some(Offer { server, address }) => {
-                (MessageType::Request, identity.request(transaction_id, elapsed, server, *address))
+            Stage::Request(Offer { server, resources }) => {
+                let kind = MessageType::Request;
+                (kind, identity.message(kind, header, Some(server), *resources))
+            }
+            Stage::Step(step) => {
+                let step = self.plan.then[*step];
+                let (server, resources) = step.names(state.lease.as_ref());
+                (step.message(), identity.message(step.message(), header, server, resources))
             }
         };
         self.counters.sent(kind);
@@ -330,130 +346,35 @@ impl Population {
     /// again (RFC 9915, section 18.2.2), otherwise that is for its next turn.
     fn give_up(&mut self, now: Instant, client: u32) -> Option<Vec<u8>> {
         let state = &mut self.clients[client as usize];
-        if let (Pace::Storm { .. }, Some(exchange)) = (self.plan.pace, &mut state.exchange) {
-            state.messages += 1;
-            exchange.offer = None;
-            exchange.message_sent = None;
-            exchange.retransmission = Retransmission::new(retransmission::SOLICIT);
-            return self.transmit(now, client);
+        if let Some(exchange) = &mut state.exchange {
+            if let Stage::Step(step) = exchange.stage {
+                // RFC 9915, sections 18.2.7 and 18.2.8: it is as if the server had been told.
+                self.counters.step(self.plan.then[step]).unanswered += 1;
+                self.finish_step(now, client, step);
+                return None;
+            }
+            if let Pace::Storm { .. } = self.plan.pace {
+                self.enter(client, Stage::Solicit);
+                return self.transmit(now, client);
+            }
         }
         self.counters.given_up += 1;
         self.end_exchange(client, true);
         None
     }
+}
 
-    fn handle_dhcpv6(&mut self, now: Instant, mac: Mac, address: Ipv6Addr, message: Result<&[u8], Wrong>) {
-        let by_mac = Identity::of_mac(mac).filter(|client| self.has(*client));
-        let by_address = Identity::of_link_local(address).filter(|client| self.has(*client));
-        let result = match (by_mac, by_address) {
-            (None, None) => {
-                self.counters.foreign += 1;
-                return;
-            }
-            (Some(client), Some(other)) if client == other => message.and_then(|message| {
-                self.counters.received(message.first().copied().unwrap_or_default());
-                self.judge(now, client, &ServerMessage::read(message)?)
-            }),
-            _ => Err(Wrong::Destination),
+impl Step {
+    /// The server that a step's message is for, and what it is about.
+    fn names(self, lease: Option<&Lease>) -> (Option<&Duid>, Resources) {
+        let Some(Lease { server, resources, .. }) = lease.filter(|_| self.needs_lease()) else {
+            return (None, Resources::default());
         };
-        if let Err(wrong) = result {
-            self.counters.wrong(wrong);
-        }
-    }
-
-    /// Checks a message against what the client waits for, and takes it.
-    fn judge(&mut self, now: Instant, client: Identity, message: &ServerMessage<'_>) -> Result<(), Wrong> {
-        let is_reply = message.is(MessageType::Reply);
-        if !is_reply && !message.is(MessageType::Advertise) {
-            return Err(Wrong::MessageType);
-        }
-        let state = &self.clients[client.0 as usize];
-        let number = state.message_of(message.transaction_id).ok_or(Wrong::TransactionId)?;
-        // RFC 9915, sections 16.3 and 16.10: both identifiers have to be there.
-        if message.client_id != Some(&client.duid()[..]) {
-            return Err(Wrong::ClientId);
-        }
-        let server = message.server_id.ok_or(Wrong::ServerId)?;
-        let Some(exchange) = state.exchange.as_ref().filter(|_| number + 1 == state.messages) else {
-            self.counters.late += 1;
-            return Ok(());
-        };
-        let asks_rapid_commit = self.plan.mode == Mode::RapidCommit && exchange.offer.is_none();
-        match &exchange.offer {
-            Some(_) if !is_reply => return Err(Wrong::MessageType),
-            Some(offer) if offer.server != server => return Err(Wrong::ServerId),
-            None if is_reply && !asks_rapid_commit => return Err(Wrong::MessageType),
-            _ => {}
-        }
-        if message.rapid_commit != (is_reply && asks_rapid_commit) {
-            return Err(Wrong::RapidCommit);
-        }
-        match message.lease(client.iaid())? {
-            Err(status) => {
-                *self.counters.refused.entry(status).or_default() += 1;
-                self.end_exchange(client.0, false);
-                Ok(())
-            }
-            Ok(lease) if is_reply => self.bind(now, client, lease),
-            Ok(lease) => {
-                self.request(now, client, Offer { server, address: lease.address });
-                Ok(())
-            }
-        }
-    }
-
-    /// Takes an offer: the client goes on with a Request.
-    fn request(&mut self, now: Instant, client: Identity, offer: Offer) {
-        let state = &mut self.clients[client.0 as usize];
-        if let Some(exchange) = &mut state.exchange {
-            state.messages += 1;
-            exchange.message_sent = None;
-            exchange.retransmission = Retransmission::new(retransmission::REQUEST);
-            exchange.offer = Some(offer);
-        }
-        let frame = self.transmit(now, client.0);
-        self.replies.extend(frame);
-    }
-
-    /// Takes a lease: the exchange is complete.
-    fn bind(&mut self, now: Instant, client: Identity, given: IaAddress) -> Result<(), Wrong> {
-        let IaAddress { address, valid, status: _ } = given;
-        let valid_until = now + Duration::from_secs(valid.into());
-        let state = &mut self.clients[client.0 as usize];
-        if let Some(exchange) = &state.exchange {
-            let since_start = now.saturating_duration_since(self.start);
-            self.counters.answered(
-                now - exchange.due,
-                exchange.retransmissions,
-                since_start,
-                self.plan.clients,
-            );
-        }
-        self.last_answer = Some(now);
-        let had = state.lease.replace(Lease { address, valid_until });
-        let holder = self.holders.insert(address, client.0);
-        self.end_exchange(client.0, false);
-
-        let is_held = |lease: &Lease| lease.valid_until > now;
-        let other = holder.filter(|holder| *holder != client.0);
-        let others_lease = other.and_then(|other| self.clients[other as usize].lease);
-        if others_lease.filter(is_held).is_some_and(|lease| lease.address == address) {
-            return Err(Wrong::DuplicateAddress);
-        }
-        if had.filter(is_held).is_some_and(|lease| lease.address != address) {
-            return Err(Wrong::AddressChanged);
-        }
-        Ok(())
-    }
-
-    /// Ends a client's exchange. It has its turn again where the run goes on, or where it has got nothing.
-    fn end_exchange(&mut self, client: u32, again: bool) {
-        self.clients[client as usize].exchange = None;
-        self.outstanding -= 1;
-        if self.plan.duration.is_some() || again {
-            self.idle.push_back(client);
-        } else {
-            self.unserved -= 1;
+        match self {
+            Self::Rebind => (None, *resources),
+            // RFC 9915, section 18.2.8: prefixes cannot be declined.
+            Self::Decline => (Some(server), Resources { prefix: None, ..*resources }),
+            _ => (Some(server), *resources),
         }
     }
 }

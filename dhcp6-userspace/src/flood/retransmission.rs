@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use rand::Rng;
 
+use super::Step;
+
 /// The parameters of a message type's retransmission (RFC 9915, section 7.6).
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Timers {
@@ -31,6 +33,39 @@ pub(super) const REQUEST: Timers = Timers {
     retransmissions: Some(10),
     first_is_longer: false,
 };
+
+/// REN_TIMEOUT and REN_MAX_RT, which are REB_TIMEOUT and REB_MAX_RT, too.
+const RENEW: Timers = Timers {
+    initial: Duration::from_secs(10),
+    maximum: Duration::from_mins(10),
+    retransmissions: None,
+    first_is_longer: false,
+};
+/// REL_TIMEOUT and REL_MAX_RC, which are DEC_TIMEOUT and DEC_MAX_RC, too. There is no maximum.
+const RELEASE: Timers = Timers {
+    initial: Duration::from_secs(1),
+    maximum: Duration::MAX,
+    retransmissions: Some(4),
+    first_is_longer: false,
+};
+/// INF_TIMEOUT and INF_MAX_RT.
+const INFORMATION_REQUEST: Timers = Timers {
+    initial: Duration::from_secs(1),
+    maximum: Duration::from_hours(1),
+    retransmissions: None,
+    first_is_longer: false,
+};
+
+impl Step {
+    /// The parameters of its message.
+    pub(super) fn timers(self) -> Timers {
+        match self {
+            Self::Renew | Self::Rebind => RENEW,
+            Self::Release | Self::Decline => RELEASE,
+            Self::InformationRequest => INFORMATION_REQUEST,
+        }
+    }
+}
 
 /// The retransmissions of one message.
 #[derive(Clone, Copy, Debug)]

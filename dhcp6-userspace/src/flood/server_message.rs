@@ -20,21 +20,24 @@ pub(super) struct ServerMessage<'a> {
     pub(super) rapid_commit: bool,
     /// Of the whole message.
     pub(super) status: Option<u16>,
-    pub(super) ia_na: Vec<IaNa>,
+    pub(super) ia_na: Vec<Ia>,
+    pub(super) ia_pd: Vec<Ia>,
 }
 
-/// An IA_NA of a server's message.
+/// An IA_NA or IA_PD of a server's message.
 #[derive(Clone, Debug)]
-pub(super) struct IaNa {
+pub(super) struct Ia {
     pub(super) iaid: u32,
-    pub(super) addresses: Vec<IaAddress>,
+    pub(super) leases: Vec<IaLease>,
     pub(super) status: Option<u16>,
 }
 
-/// An IA Address of a server's message.
+/// An IA Address or IA Prefix of a server's message.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct IaAddress {
+pub(super) struct IaLease {
     pub(super) address: Ipv6Addr,
+    /// 128 of an address.
+    pub(super) length: u8,
     /// In seconds.
     pub(super) valid: u32,
     pub(super) status: Option<u16>,
@@ -70,7 +73,8 @@ impl<'a> ServerMessage<'a> {
                     }
                     message.rapid_commit = true;
                 }
-                OptionCode::IA_NA => message.ia_na.push(read_ia_na(option.value)?),
+                OptionCode::IA_NA => message.ia_na.push(read_ia(option.value, OptionCode::IA_ADDRESS)?),
+                OptionCode::IA_PD => message.ia_pd.push(read_ia(option.value, OptionCode::IA_PREFIX)?),
                 _ => {}
             }
         }
@@ -87,24 +91,42 @@ impl<'a> ServerMessage<'a> {
     /// # Errors
     ///
     /// [`Wrong::IaNa`] where there is neither.
-    pub(super) fn lease(&self, iaid: u32) -> Result<Result<IaAddress, u16>, Wrong> {
-        let ia_na = match &self.ia_na[..] {
-            [ia_na] if ia_na.iaid == iaid => ia_na,
-            [] => return refusal(self.status).map(Err).ok_or(Wrong::IaNa),
-            _ => return Err(Wrong::IaNa),
+    pub(super) fn lease(&self, iaid: u32) -> Result<Result<IaLease, u16>, Wrong> {
+        self.lease_in(&self.ia_na, iaid).ok_or(Wrong::IaNa)
+    }
+
+    /// The prefix for the IA_PD of a client, or else the status that says why there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`Wrong::IaPd`] where there is neither.
+    pub(super) fn prefix(&self, iaid: u32) -> Result<Result<IaLease, u16>, Wrong> {
+        self.lease_in(&self.ia_pd, iaid).ok_or(Wrong::IaPd)
+    }
+
+    fn lease_in(&self, ias: &[Ia], iaid: u32) -> Option<Result<IaLease, u16>> {
+        let ia = match ias {
+            [ia] if ia.iaid == iaid => ia,
+            [] => return refusal(self.status).map(Err),
+            _ => return None,
         };
-        if let Some(status) = refusal(ia_na.status) {
-            return Ok(Err(status));
+        if let Some(status) = refusal(ia.status) {
+            return Some(Err(status));
         }
-        let mut addresses = ia_na.addresses.iter();
-        // An address with a valid lifetime of 0 is one to stop using.
-        if let Some(address) =
-            addresses.find(|address| address.valid > 0 && refusal(address.status).is_none())
+        // One with a valid lifetime of 0 is one to stop using.
+        if let Some(lease) = ia.leases.iter().find(|lease| lease.valid > 0 && refusal(lease.status).is_none())
         {
-            return Ok(Ok(*address));
+            return Some(Ok(*lease));
         }
-        let mut statuses = ia_na.addresses.iter().map(|address| address.status).chain([self.status]);
-        statuses.find_map(refusal).map(Err).ok_or(Wrong::IaNa)
+        let mut statuses = ia.leases.iter().map(|lease| lease.status).chain([self.status]);
+        statuses.find_map(refusal).map(Err)
+    }
+
+    /// The status that says that a Release or a Decline had no effect; `None` where it had.
+    pub(super) fn failure(&self) -> Option<u16> {
+        let ias = self.ia_na.iter().chain(&self.ia_pd);
+        let mut statuses = [self.status].into_iter().chain(ias.map(|ia| ia.status));
+        statuses.find_map(refusal)
     }
 }
 
@@ -113,30 +135,48 @@ fn refusal(status: Option<u16>) -> Option<u16> {
     status.filter(|status| *status != StatusCode::Success as u16)
 }
 
-fn read_ia_na(value: &[u8]) -> Result<IaNa, Wrong> {
+/// Reads an IA_NA or an IA_PD, whose headers are the same. `lease` is the option that it holds.
+fn read_ia(value: &[u8], lease: OptionCode) -> Result<Ia, Wrong> {
     let (header, options) = value.split_first_chunk::<IA_NA_HEADER_LEN>().ok_or(Wrong::Malformed)?;
     let [iaid, t1, t2] = numbers(header);
-    // RFC 9915, section 21.4: a client discards an IA_NA with T1 behind T2, both above 0.
+    // RFC 9915, sections 21.4 and 21.21: a client discards an IA with T1 behind T2, both above 0.
     if t1 > t2 && t2 > 0 {
         return Err(Wrong::Lifetimes);
     }
-    let mut ia_na = IaNa { iaid, addresses: Vec::new(), status: None };
+    let mut ia = Ia { iaid, leases: Vec::new(), status: None };
     for option in OptionWalker::new(options) {
         let option = option.map_err(|_| Wrong::Malformed)?;
         match option.code {
-            OptionCode::IA_ADDRESS => ia_na.addresses.push(read_ia_address(option.value)?),
-            OptionCode::STATUS_CODE => once(&mut ia_na.status, read_status(option.value)?)?,
+            OptionCode::IA_ADDRESS if lease == option.code => ia.leases.push(read_ia_address(option.value)?),
+            OptionCode::IA_PREFIX if lease == option.code => ia.leases.push(read_ia_prefix(option.value)?),
+            OptionCode::STATUS_CODE => once(&mut ia.status, read_status(option.value)?)?,
             _ => {}
         }
     }
-    Ok(ia_na)
+    Ok(ia)
 }
 
-fn read_ia_address(value: &[u8]) -> Result<IaAddress, Wrong> {
+fn read_ia_address(value: &[u8]) -> Result<IaLease, Wrong> {
     let (header, options) = value.split_first_chunk::<IA_ADDRESS_HEADER_LEN>().ok_or(Wrong::Malformed)?;
     let (address, lifetimes) = header.split_first_chunk::<16>().expect("24 octets begin with 16");
-    let [preferred, valid] = numbers(lifetimes.first_chunk::<8>().expect("8 octets remain"));
-    // RFC 9915, section 21.6: a client discards such an address.
+    let lifetimes = lifetimes.first_chunk::<8>().expect("8 octets remain");
+    read_lease(*address, 128, *lifetimes, options)
+}
+
+/// RFC 9915, section 21.22.
+fn read_ia_prefix(value: &[u8]) -> Result<IaLease, Wrong> {
+    let (lifetimes, rest) = value.split_first_chunk::<8>().ok_or(Wrong::Malformed)?;
+    let ([length], rest) = rest.split_first_chunk::<1>().ok_or(Wrong::Malformed)?;
+    let (prefix, options) = rest.split_first_chunk::<16>().ok_or(Wrong::Malformed)?;
+    if *length > 128 {
+        return Err(Wrong::Malformed);
+    }
+    read_lease(*prefix, *length, *lifetimes, options)
+}
+
+fn read_lease(address: [u8; 16], length: u8, lifetimes: [u8; 8], options: &[u8]) -> Result<IaLease, Wrong> {
+    let [preferred, valid] = numbers(&lifetimes);
+    // RFC 9915, sections 21.6 and 21.22: a client discards such a lease.
     if preferred > valid {
         return Err(Wrong::Lifetimes);
     }
@@ -147,7 +187,7 @@ fn read_ia_address(value: &[u8]) -> Result<IaAddress, Wrong> {
             once(&mut status, read_status(option.value)?)?;
         }
     }
-    Ok(IaAddress { address: Ipv6Addr::from(*address), valid, status })
+    Ok(IaLease { address: Ipv6Addr::from(address), length, valid, status })
 }
 
 fn read_status(value: &[u8]) -> Result<u16, Wrong> {

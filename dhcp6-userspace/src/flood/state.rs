@@ -5,7 +5,7 @@ use std::{net::Ipv6Addr, time::Instant};
 use dhcp6_common::wire::Duid;
 use rand::Rng;
 
-use super::retransmission::Retransmission;
+use super::{Ask, retransmission::Retransmission};
 
 /// Transaction identifiers have 24 bits.
 const TRANSACTION_IDS: u32 = 1 << 24;
@@ -32,19 +32,64 @@ pub(super) struct Exchange {
     pub(super) retransmission: Retransmission,
     /// Messages that were sent again in the whole exchange.
     pub(super) retransmissions: u32,
-    /// What the client asks for with a Request; none while it sends Solicits.
-    pub(super) offer: Option<Offer>,
+    pub(super) stage: Stage,
+}
+
+/// Which message of its exchange a client sends.
+#[derive(Debug)]
+pub(super) enum Stage {
+    Solicit,
+    /// A Request for what a server has offered.
+    Request(Offer),
+    /// The message of the step with this number.
+    Step(usize),
 }
 
 #[derive(Debug)]
 pub(super) struct Offer {
     pub(super) server: Duid,
-    pub(super) address: Ipv6Addr,
+    pub(super) resources: Resources,
+}
+
+/// An address, a delegated prefix and its length, or both.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Resources {
+    pub(super) address: Option<Ipv6Addr>,
+    pub(super) prefix: Option<(Ipv6Addr, u8)>,
+}
+
+impl Resources {
+    pub(super) fn is_empty(&self) -> bool {
+        self.address.is_none() && self.prefix.is_none()
+    }
+
+    /// What has to be asked for to keep them.
+    pub(super) fn ask(&self) -> Ask {
+        match (self.address, self.prefix) {
+            (_, None) => Ask::Address,
+            (None, _) => Ask::Prefix,
+            _ => Ask::Both,
+        }
+    }
+
+    /// What is in either, as prefixes: an address is one of 128 bits.
+    pub(super) fn prefixes(self) -> impl Iterator<Item = (Ipv6Addr, u8)> {
+        self.address.map(|address| (address, 128)).into_iter().chain(self.prefix)
+    }
+
+    /// Whether something of these is not what the other ones have in its place.
+    pub(super) fn contradict(&self, other: &Self) -> bool {
+        fn differ<T: PartialEq>(one: Option<T>, other: Option<T>) -> bool {
+            one.zip(other).is_some_and(|(one, other)| one != other)
+        }
+        differ(self.address, other.address) || differ(self.prefix, other.prefix)
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Lease {
-    pub(super) address: Ipv6Addr,
+    pub(super) server: Duid,
+    pub(super) resources: Resources,
     pub(super) valid_until: Instant,
 }
 

@@ -6,7 +6,7 @@ use dhcp6_common::wire::MessageType;
 use hdrhistogram::Histogram;
 use serde::{Serialize, Serializer};
 
-use super::{Mode, Wrong};
+use super::{Ask, Mode, Step, Wrong};
 
 /// The longest latency that is told apart from longer ones.
 const LONGEST: u64 = 3600 * 1_000_000_000;
@@ -37,8 +37,11 @@ pub(super) struct Counters {
     pub(super) wrong: [u64; Wrong::ALL.len()],
     pub(super) late: u64,
     pub(super) foreign: u64,
+    /// Leases of addresses that a client had declined.
+    pub(super) declined_again: u64,
     pub(super) neighbor_solicitations: u64,
     latencies: Latencies,
+    steps: BTreeMap<Step, StepCounters>,
 }
 
 impl Counters {
@@ -58,8 +61,10 @@ impl Counters {
             wrong: [0; Wrong::ALL.len()],
             late: 0,
             foreign: 0,
+            declined_again: 0,
             neighbor_solicitations: 0,
             latencies: Latencies::new(),
+            steps: BTreeMap::new(),
         }
     }
 
@@ -95,15 +100,54 @@ impl Counters {
         self.wrong[wrong as usize] += 1;
     }
 
+    /// What is counted of a step.
+    pub(super) fn step(&mut self, step: Step) -> &mut StepCounters {
+        self.steps.entry(step).or_default()
+    }
+
+    /// What was counted of each step.
+    pub(super) fn steps(&self) -> BTreeMap<&'static str, StepSummary> {
+        let summary = |(step, counters): (&Step, &StepCounters)| {
+            let StepCounters { answered, refused, unanswered, latencies } = counters;
+            let (answered, refused, unanswered) = (*answered, *refused, *unanswered);
+            let latency_us = latencies.quantiles();
+            (step.message().name(), StepSummary { answered, refused, unanswered, latency_us })
+        };
+        self.steps.iter().map(summary).collect()
+    }
+
     /// The latencies of completed exchanges.
     pub(super) fn latencies(&self) -> &Latencies {
         &self.latencies
     }
 }
 
+/// What is counted of a step.
+#[derive(Debug, Default)]
+pub(super) struct StepCounters {
+    answered: u64,
+    refused: u64,
+    pub(super) unanswered: u64,
+    latencies: Latencies,
+}
+
+impl StepCounters {
+    /// Counts a step that was answered.
+    pub(super) fn done(&mut self, latency: Duration, refused: bool) {
+        *(if refused { &mut self.refused } else { &mut self.answered }) += 1;
+        self.latencies.record(latency, 1);
+    }
+}
+
 /// A histogram of latencies, in nanoseconds.
 #[derive(Debug)]
 pub(super) struct Latencies(Histogram<u64>);
+
+impl Default for Latencies {
+    fn default() -> Self {
+        Self::new()
+    }
+}
 
 impl Latencies {
     pub(super) fn new() -> Self {
@@ -144,6 +188,8 @@ impl Latencies {
 pub struct Summary {
     /// Which messages an exchange has.
     pub mode: Mode,
+    /// What clients asked for.
+    pub ask: Ask,
     /// How many clients there were.
     pub clients: u32,
     /// From the first message to the last answer, or to the end of a run of a given length or of one that is not
@@ -176,6 +222,8 @@ pub struct Summary {
     pub first_try: u64,
     /// The most messages that were sent again in one exchange.
     pub most_retransmissions: u32,
+    /// What clients did with their leases, by message type.
+    pub steps: BTreeMap<&'static str, StepSummary>,
     /// Of a storm only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub storm: Option<Storm>,
@@ -191,6 +239,9 @@ pub struct Summary {
     pub late: u64,
     /// DHCPv6 messages to others than the simulated clients.
     pub foreign: u64,
+    /// Leases of addresses that a client of this run had declined before. How long a server remembers that is left to
+    /// it (RFC 9915, section 18.3.8).
+    pub declined_again: u64,
     /// Neighbor Solicitations that were answered.
     pub neighbor_solicitations: u64,
     /// Frames that the kernel dropped before they were read; a reply among them looks like one that the server
@@ -230,6 +281,19 @@ pub struct LatencyClass {
     pub below_us: Duration,
     /// How many.
     pub count: u64,
+}
+
+/// Messages by which clients kept or gave back what they had, or asked for options.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct StepSummary {
+    /// Answered as the client wished.
+    pub answered: u64,
+    /// Answered with a status that says otherwise.
+    pub refused: u64,
+    /// Given up.
+    pub unanswered: u64,
+    /// From the message to its answer.
+    pub latency_us: Option<Latency>,
 }
 
 /// Quantiles of a latency. In JSON: microseconds.

@@ -5,7 +5,7 @@ use dhcp6_common::{
     wire::{OptionCode, Sum},
 };
 
-use super::{Mode, client::Identity, frame};
+use super::{Ask, Mode, client::Identity, frame};
 
 /// A frame with room for what the generator cuts off.
 pub(super) type Octets = [u8; TEMPLATE_LEN + TAIL_LEN];
@@ -21,7 +21,7 @@ pub(super) struct Template {
 impl Template {
     pub(super) fn new(mode: Mode) -> Self {
         let client = Identity(0);
-        let mut message = client.solicit(0, 0, true);
+        let mut message = client.solicit(0, 0, true, Ask::Address);
         if mode == Mode::FourMessage {
             // An option of the same length that asks for nothing.
             let rapid_commit = message.windows(4).position(|option| option == [0, 14, 0, 0]);
@@ -91,7 +91,7 @@ mod tests {
     };
 
     use super::Template;
-    use crate::flood::{Mode, client::Identity, frame};
+    use crate::flood::{Ask, Mode, client::Identity, frame};
 
     fn written(mode: Mode, number: u32) -> Vec<u8> {
         let mut frame = [0; _];
@@ -103,7 +103,7 @@ mod tests {
     fn frames_are_those_of_a_simulated_client() {
         for number in [0, 1, 0xff00, 3_999_999, Class::Unknown.bits() | 0x1234_5678] {
             let client = Identity(number);
-            let solicit = client.solicit(0x00ab_cdef, 0, true);
+            let solicit = client.solicit(0x00ab_cdef, 0, true, Ask::Address);
             let expected = frame::to_servers(client.mac(), client.link_local(), &solicit);
             assert_eq!(written(Mode::RapidCommit, number), expected, "{number:x}");
         }

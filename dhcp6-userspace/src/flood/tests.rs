@@ -1,5 +1,6 @@
 //! A population and the real engine in one memory, in virtual time.
 
+mod steps;
 mod wrong;
 
 use std::{
@@ -11,7 +12,7 @@ use std::{
 use dhcp6_common::wire::Duid;
 
 use super::{
-    Frame, Mode, Pace, Plan, Population, Summary,
+    Ask, Frame, Mode, Pace, Plan, Population, Summary,
     client::Identity,
     frame::{HEADERS_LEN, udp},
 };
@@ -43,8 +44,18 @@ struct Simulation<'a> {
     fault: Fault<'a>,
 }
 
-const fn plan(clients: u32, mode: Mode) -> Plan {
-    Plan { clients, mode, pace: Pace::Window(8), duration: None, patience: MINUTE, messages: u64::MAX }
+fn plan(clients: u32, mode: Mode) -> Plan {
+    let (ask, then) = (Ask::Address, Vec::new());
+    Plan {
+        clients,
+        mode,
+        ask,
+        then,
+        pace: Pace::Window(8),
+        duration: None,
+        patience: MINUTE,
+        messages: u64::MAX,
+    }
 }
 
 fn engine(rapid_commit: bool, last_address: &str) -> Engine {
@@ -57,6 +68,9 @@ fn engine(rapid_commit: bool, last_address: &str) -> Engine {
         rapid_commit = {rapid_commit}
         [[link.pool]]
         range = "2001:db8:1::1000-2001:db8:1::{last_address}"
+        [[link.prefix_pool]]
+        prefix = "2001:db8:8000::/48"
+        delegated_length = 56
         "#
     );
     let config = Config::parse(&text, "test.toml").unwrap();
@@ -205,7 +219,8 @@ fn a_run_is_bounded() {
         (Plan { messages: 50, ..plan(100, Mode::FourMessage) }, some, 60, "messages"),
     ] {
         let start = Instant::now();
-        let summary = Simulation { engine: engine(false, "1fff"), lost: &lost, fault: &unharmed }.run(plan);
+        let summary =
+            Simulation { engine: engine(false, "1fff"), lost: &lost, fault: &unharmed }.run(plan.clone());
         assert!(start.elapsed() < Duration::from_secs(5), "{what}: virtual time");
         assert!(summary.seconds <= Duration::from_secs(seconds), "{what}: {summary:?}");
         assert_eq!(summary.unanswered, 8, "{what}: the window");
@@ -339,7 +354,7 @@ fn solicitations_for_clients_are_answered() {
         (Identity(4).link_local(), 255, false),
         (SERVER, 255, false),
     ] {
-        let mut population = Population::new(idle, start, 1);
+        let mut population = Population::new(idle.clone(), start, 1);
         let octets = solicitation(target, hop_limit);
         population.handle(start, Frame { octets: &octets, checksum_offloaded: false });
         let advertisement = population.poll_transmit(start);

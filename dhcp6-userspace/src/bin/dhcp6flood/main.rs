@@ -9,7 +9,8 @@ use std::{
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, error::ErrorKind};
 use dhcp6_userspace::flood::{
-    Engine, Mode, Pace, Plan, Population, RunError, Summary, Volley, VolleyProgress, VolleySummary, fire, run,
+    Ask, Engine, Mode, Pace, Plan, Population, RunError, Step, Summary, Volley, VolleyProgress,
+    VolleySummary, fire, run,
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use report::{ForPeople, VolleyForPeople};
@@ -74,12 +75,57 @@ impl Conversation {
     }
 }
 
+/// What simulated clients ask for.
+#[derive(Debug, Args)]
+struct Wishes {
+    /// Ask for a delegated prefix (IA_PD) instead of an address (IA_NA).
+    #[arg(long, conflicts_with = "na_and_pd")]
+    pd: bool,
+    /// Ask for an address and a delegated prefix.
+    #[arg(long)]
+    na_and_pd: bool,
+}
+
+impl Wishes {
+    fn ask(&self) -> Ask {
+        match self {
+            Self { pd: true, .. } => Ask::Prefix,
+            Self { na_and_pd: true, .. } => Ask::Both,
+            _ => Ask::Address,
+        }
+    }
+}
+
+/// What a client does with its lease.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum StepChoice {
+    Renew,
+    Rebind,
+    Release,
+    Decline,
+    InformationRequest,
+}
+
+impl From<StepChoice> for Step {
+    fn from(choice: StepChoice) -> Self {
+        match choice {
+            StepChoice::Renew => Self::Renew,
+            StepChoice::Rebind => Self::Rebind,
+            StepChoice::Release => Self::Release,
+            StepChoice::Decline => Self::Decline,
+            StepChoice::InformationRequest => Self::InformationRequest,
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 struct Exchange {
     #[command(flatten)]
     common: Common,
     #[command(flatten)]
     conversation: Conversation,
+    #[command(flatten)]
+    wishes: Wishes,
     /// Begin this many exchanges in a second, whether earlier ones are answered or not.
     #[arg(long, value_name = "R", value_parser = rate, conflicts_with = "window")]
     rate: Option<f64>,
@@ -87,6 +133,9 @@ struct Exchange {
     /// one exchange, and the run ends after 60 seconds at the latest.
     #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=3600))]
     seconds: Option<u64>,
+    /// What each client does when it has its lease, in this order, for example renew,rebind,release.
+    #[arg(long, value_name = "STEPS", value_delimiter = ',')]
+    then: Vec<StepChoice>,
     /// How many exchanges are outstanding at a time.
     #[arg(long, value_name = "W", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     window: u32,
@@ -98,6 +147,8 @@ struct StormArguments {
     common: Common,
     #[command(flatten)]
     conversation: Conversation,
+    #[command(flatten)]
+    wishes: Wishes,
     /// End the run after this many seconds, served or not, 1 to 3600.
     #[arg(long, value_name = "S", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
     seconds: u64,
@@ -189,6 +240,8 @@ impl Exchange {
         Plan {
             clients: self.common.clients,
             mode: self.conversation.mode(),
+            ask: self.wishes.ask(),
+            then: self.then.iter().map(|step| (*step).into()).collect(),
             pace: self.rate.map_or(Pace::Window(self.window), Pace::Rate),
             duration: self.seconds.map(Duration::from_secs),
             patience: PATIENCE,
@@ -202,6 +255,8 @@ impl StormArguments {
         Plan {
             clients: self.common.clients,
             mode: self.conversation.mode(),
+            ask: self.wishes.ask(),
+            then: Vec::new(),
             pace: Pace::Storm { initial_delay: self.initial_delay },
             duration: None,
             patience: Duration::from_secs(self.seconds),

@@ -7,7 +7,9 @@ use std::{
 };
 
 use comfy_table::{Table, presets::NOTHING};
-use dhcp6_userspace::flood::{Engine, Latency, LatencyClass, Mode, Receiver, Storm, Summary, VolleySummary};
+use dhcp6_userspace::flood::{
+    Ask, Engine, Latency, LatencyClass, Mode, Receiver, StepSummary, Storm, Summary, VolleySummary,
+};
 
 /// Columns of the longest bar of a histogram.
 const BAR: u64 = 50;
@@ -19,6 +21,7 @@ impl Display for ForPeople<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Summary {
             mode,
+            ask,
             clients,
             seconds,
             sent,
@@ -35,12 +38,14 @@ impl Display for ForPeople<'_> {
             first_try,
             most_retransmissions,
             storm,
+            steps,
             sent_by_type,
             received_by_type,
             wrong_replies,
             wrong,
             late,
             foreign,
+            declined_again,
             neighbor_solicitations,
             socket_drops,
         } = self.0;
@@ -48,9 +53,14 @@ impl Display for ForPeople<'_> {
             Mode::FourMessage => "four messages",
             Mode::RapidCommit => "rapid commit",
         };
+        let ask = match ask {
+            Ask::Address => "an address",
+            Ask::Prefix => "a prefix",
+            Ask::Both => "an address and a prefix",
+        };
         let latency = quantiles(latency_us.as_ref());
         let mut rows = vec![
-            ("clients", format!("{clients}, {mode}")),
+            ("clients", format!("{clients}, {mode}, {ask}")),
             ("time", format!("{:.3} s", seconds.as_secs_f64())),
             ("exchanges begun", started.to_string()),
             ("answered", format!("{answered}, {rate:.0} a second")),
@@ -65,9 +75,15 @@ impl Display for ForPeople<'_> {
             ("wrong replies", with_parts(*wrong_replies, &listed(wrong))),
             ("late replies", late.to_string()),
             ("for others", foreign.to_string()),
+            ("declined, given again", declined_again.to_string()),
             ("neighbor solicitations", neighbor_solicitations.to_string()),
             ("dropped by this socket", socket_drops.to_string()),
         ];
+        rows.extend(steps.iter().map(|(name, step)| {
+            let StepSummary { answered, refused, unanswered, latency_us } = step;
+            let latency = quantiles(latency_us.as_ref());
+            (*name, format!("{answered} answered, {refused} refused, {unanswered} unanswered; {latency}"))
+        }));
         if let Some(Storm { initial_delay, to_50, to_99, to_100 }) = storm {
             let took = |to: &Option<Duration>| {
                 to.map_or_else(|| "not in time".to_owned(), |to| format!("{:.3} s", to.as_secs_f64()))

@@ -146,14 +146,14 @@ fn addresses_that_are_not_the_clients_are_found() {
 }
 
 /// The same frame with a changed message, and a checksum that is right again.
-fn with_message(frame: &[u8], change: impl FnOnce(Vec<u8>) -> Vec<u8>) -> Vec<u8> {
+pub(super) fn with_message(frame: &[u8], change: impl FnOnce(Vec<u8>) -> Vec<u8>) -> Vec<u8> {
     let (mac, address): ([u8; 6], [u8; 16]) =
         (*frame.first_chunk().unwrap(), *frame[38..].first_chunk().unwrap());
     to_client(mac, address.into(), &change(frame[HEADERS_LEN..].to_vec()))
 }
 
 /// The message with one of its options changed, or left out.
-fn with_option(
+pub(super) fn with_option(
     message: &[u8],
     code: OptionCode,
     mut change: impl FnMut(&[u8]) -> Option<Vec<u8>>,
