@@ -150,20 +150,24 @@ pub enum Finding {
     Length,
     /// The transaction identifier is none that the client has sent within [`LONGEST_LATENCY_US`].
     TransactionId,
-    /// To a client that sends malformed frames only.
+    /// To a client that sends datagrams only that must not reach a server.
     ToMalformed,
+    /// To a client that sends messages with an option that is too long ([`Damage::Option`]), whose other options a
+    /// server may have believed.
+    ToMalformedOption,
     /// A type that no server sends to a client.
     MessageType,
 }
 
 impl Finding {
     /// Every finding.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Foreign,
         Self::Destination,
         Self::Length,
         Self::TransactionId,
         Self::ToMalformed,
+        Self::ToMalformedOption,
         Self::MessageType,
     ];
 }

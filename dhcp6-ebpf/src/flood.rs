@@ -217,7 +217,10 @@ fn read(ctx: &XdpContext) -> Inbound {
         return Inbound::Found(Finding::Length);
     }
     if class == Class::Malformed {
-        return Inbound::Found(Finding::ToMalformed);
+        return Inbound::Found(match Damage::of(number) {
+            Damage::Option => Finding::ToMalformedOption,
+            _ => Finding::ToMalformed,
+        });
     }
     let message = number_at(offset::MESSAGE);
     // SAFETY: a helper without arguments.

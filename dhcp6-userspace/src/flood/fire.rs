@@ -316,6 +316,7 @@ impl Context<'_> {
         let mut received_by_type = judge.received.clone();
         let mut wrong = judge.wrong.clone();
         let mut foreign = judge.foreign;
+        let mut malformed_answered = judge.malformed_answered;
         let mut latencies = Latencies::new();
         for us in &judge.latencies {
             latencies.record(Duration::from_micros(u64::from(*us)), 1);
@@ -333,7 +334,8 @@ impl Context<'_> {
                 let count = counters.received[FIRST_FINDING as usize + finding as usize];
                 match finding_name(finding) {
                     Some(name) => *wrong.entry(name).or_default() += count,
-                    None => foreign += count,
+                    None if finding == Finding::Foreign => foreign += count,
+                    None => malformed_answered += count,
                 }
             }
             for class in 0..LATENCY_CLASSES {
@@ -373,6 +375,7 @@ impl Context<'_> {
             wrong_replies: wrong.values().sum(),
             wrong,
             foreign,
+            malformed_answered,
             neighbor_solicitations: judge.neighbor_solicitations,
             socket_drops: 0,
         }

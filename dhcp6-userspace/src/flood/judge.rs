@@ -6,7 +6,7 @@ use std::{
 };
 
 use dhcp6_common::{
-    flood::{Class, Finding, LONGEST_LATENCY_US, latency_us},
+    flood::{Class, Damage, Finding, LONGEST_LATENCY_US, latency_us},
     wire::MessageType,
 };
 
@@ -32,6 +32,8 @@ pub(super) struct Judge {
     pub(super) refused: BTreeMap<String, u64>,
     pub(super) wrong: BTreeMap<&'static str, u64>,
     pub(super) foreign: u64,
+    /// Replies to messages with an option that is too long.
+    pub(super) malformed_answered: u64,
     pub(super) neighbor_solicitations: u64,
 }
 
@@ -43,7 +45,7 @@ pub(super) const TO_MALFORMED: &str = "to_malformed";
 /// The name of a finding of the XDP program among the wrong replies; `None` where it is not wrong.
 pub(super) fn finding_name(finding: Finding) -> Option<&'static str> {
     match finding {
-        Finding::Foreign => None,
+        Finding::Foreign | Finding::ToMalformedOption => None,
         Finding::Destination => Some(Wrong::Destination.name()),
         Finding::Length => Some(Wrong::Length.name()),
         Finding::TransactionId => Some(Wrong::TransactionId.name()),
@@ -66,6 +68,7 @@ impl Judge {
             refused: BTreeMap::new(),
             wrong: kinds.map(|kind| (kind.name(), 0)).chain([(TO_MALFORMED, 0)]).collect(),
             foreign: 0,
+            malformed_answered: 0,
             neighbor_solicitations: 0,
         }
     }
@@ -106,7 +109,11 @@ impl Judge {
 
     fn judge(&mut self, now: u64, client: Identity, message: &[u8]) -> Result<(), &'static str> {
         if Class::of(client.0) == Class::Malformed {
-            return Err(TO_MALFORMED);
+            if Damage::of(client.0) != Damage::Option {
+                return Err(TO_MALFORMED);
+            }
+            self.malformed_answered += u64::from(!self.counted_elsewhere);
+            return Ok(());
         }
         let message = ServerMessage::read(message).map_err(Wrong::name)?;
         let latency = latency_us(message.transaction_id, now);
@@ -184,6 +191,7 @@ mod tests {
     #[test]
     fn replies_are_judged_by_themselves() {
         let malformed = Identity(Class::Malformed.bits());
+        let lenient = Identity(Class::Malformed.bits() | 2);
         let unknown = Identity(Class::Unknown.bits() | 9);
         let right = |client| reply(client, |_| ());
         for (frame, ms, mode, expected, what) in [
@@ -193,6 +201,7 @@ mod tests {
             (right(KNOWN), 5000, Mode::RapidCommit, Some("transaction_id"), "too late"),
             (right(KNOWN), 1, Mode::FourMessage, Some("message_type"), "not asked for"),
             (right(malformed), 1, Mode::RapidCommit, Some("to_malformed"), "to what was malformed"),
+            (right(lenient), 1, Mode::RapidCommit, None, "to a message with an option that is too long"),
             (reply(KNOWN, |it| it[0] = 1), 1, Mode::RapidCommit, Some("message_type"), "a Solicit"),
             (reply(KNOWN, |it| it[17] ^= 1), 1, Mode::RapidCommit, Some("client_id"), "another's"),
             (reply(KNOWN, |it| it[0] = 2), 1, Mode::RapidCommit, Some("rapid_commit"), "in an Advertise"),
@@ -208,7 +217,11 @@ mod tests {
                     Some(kind) => assert_eq!(found, [(&kind, &1)], "{what}"),
                     None => assert_eq!(found, [], "{what}"),
                 }
-                let right = expected.is_none() && !counted_elsewhere;
+                assert_eq!(
+                    judge.malformed_answered,
+                    u64::from(!counted_elsewhere && frame == right(lenient))
+                );
+                let right = expected.is_none() && !counted_elsewhere && frame != right(lenient);
                 assert!(!right || judge.received["reply"] == 1, "{what}");
             }
         }

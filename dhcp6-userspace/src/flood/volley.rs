@@ -106,6 +106,9 @@ pub struct VolleySummary {
     pub wrong_replies: u64,
     /// Wrong replies by kind.
     pub wrong: BTreeMap<&'static str, u64>,
+    /// Replies to messages with an option that is too long, whose other options a server may have believed. Not among
+    /// the replies received, and not wrong.
+    pub malformed_answered: u64,
     /// DHCPv6 messages to others than the clients.
     pub foreign: u64,
     /// Neighbor Solicitations that were answered.
