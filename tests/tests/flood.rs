@@ -107,7 +107,13 @@ fn clients_keep_their_leases_and_give_them_back() -> Result<()> {
     let server =
         Server::start_with(&wire, Plane::DaemonOnly, &Additions { file: prefixes, ..Additions::default() })?;
     let run = "exchange --clients 100 --window 16 --then renew,rebind,information-request,release";
-    for (asks, messages) in [("--pd", 6), ("--na-and-pd", 6), ("--rapid-commit", 5)] {
+    for (asks, messages) in [
+        ("--pd", 6),
+        ("--na-and-pd", 6),
+        ("--rapid-commit", 5),
+        ("--relay --na-and-pd", 6),
+        ("--relay 2 --link-address 2001:db8:1::1", 6),
+    ] {
         let (summary, fine) = flood(&wire, &format!("{run} {asks}"))?;
         ensure!(fine && summary["answered"] == 100, "{asks}: {summary}");
         for step in ["renew", "rebind", "information_request", "release"] {

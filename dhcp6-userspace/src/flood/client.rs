@@ -36,14 +36,9 @@ impl Identity {
         [MAC_PREFIX[0], MAC_PREFIX[1], a, b, c, d]
     }
 
-    /// fe80:: and the modified EUI-64 of the MAC address (RFC 4291, appendix A).
+    /// The link-local address that follows from the MAC address.
     pub(super) fn link_local(self) -> Ipv6Addr {
-        let mac = self.mac();
-        let mut octets = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xfe, 0, 0, 0];
-        octets[8..11].copy_from_slice(&mac[..3]);
-        octets[13..].copy_from_slice(&mac[3..]);
-        octets[8] ^= 2;
-        octets.into()
+        link_local_of(self.mac())
     }
 
     /// A DUID-LL over Ethernet (RFC 9915, section 11.4).
@@ -113,6 +108,15 @@ impl Identity {
             _ => message.finish(elapsed),
         }
     }
+}
+
+/// fe80:: and the modified EUI-64 of a MAC address (RFC 4291, appendix A).
+pub(super) fn link_local_of(mac: Mac) -> Ipv6Addr {
+    let mut octets = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xfe, 0, 0, 0];
+    octets[8..11].copy_from_slice(&mac[..3]);
+    octets[13..].copy_from_slice(&mac[3..]);
+    octets[8] ^= 2;
+    octets.into()
 }
 
 /// IAID, and T1 and T2 of 0.

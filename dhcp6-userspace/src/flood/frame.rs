@@ -50,6 +50,13 @@ pub(super) enum Inbound<'a> {
         /// The DHCPv6 message, or what makes the datagram invalid.
         message: Result<&'a [u8], Wrong>,
     },
+    /// A datagram to the port of servers and relay agents.
+    Relayed {
+        destination_mac: Mac,
+        destination: Ipv6Addr,
+        /// The relay message, or what makes the datagram invalid.
+        message: Result<&'a [u8], Wrong>,
+    },
     /// A valid Neighbor Solicitation.
     NeighborSolicitation { source_mac: Mac, source: Ipv6Addr, target: Ipv6Addr },
     /// Anything else.
@@ -70,11 +77,16 @@ impl<'a> Frame<'a> {
         // Octets behind the IPv6 payload are padding.
         let payload = octets.get(UDP..UDP + payload_len);
         match octets[IPV6 + 6] {
-            NEXT_HEADER_UDP if chunk(octets, UDP + 2) == CLIENT_PORT.to_be_bytes() => {
+            NEXT_HEADER_UDP => {
+                let port = u16::from_be_bytes(chunk(octets, UDP + 2));
                 let message = payload
                     .ok_or(Wrong::Length)
                     .and_then(|datagram| self.message(source, destination, datagram));
-                Inbound::Dhcpv6 { destination_mac, destination, message }
+                match port {
+                    CLIENT_PORT => Inbound::Dhcpv6 { destination_mac, destination, message },
+                    SERVER_PORT => Inbound::Relayed { destination_mac, destination, message },
+                    _ => Inbound::Other,
+                }
             }
             NEXT_HEADER_ICMPV6 if octets[UDP] == NEIGHBOR_SOLICITATION => match payload {
                 Some(message) if self.is_valid_solicitation(source, destination, message) => {
@@ -123,6 +135,12 @@ impl<'a> Frame<'a> {
 pub(super) fn to_servers(mac: Mac, source: Ipv6Addr, message: &[u8]) -> Vec<u8> {
     let destination = Ipv6Addr::from(ALL_RELAY_AGENTS_AND_SERVERS);
     udp((mac, source, CLIENT_PORT), (MULTICAST_MAC, destination, SERVER_PORT), message)
+}
+
+/// The frame of a relay agent's message to all servers.
+pub(super) fn to_servers_from_relay(mac: Mac, source: Ipv6Addr, message: &[u8]) -> Vec<u8> {
+    let destination = Ipv6Addr::from(ALL_RELAY_AGENTS_AND_SERVERS);
+    udp((mac, source, SERVER_PORT), (MULTICAST_MAC, destination, SERVER_PORT), message)
 }
 
 /// The frame of a datagram between two triples of MAC address, address and port.
@@ -230,10 +248,11 @@ mod tests {
             assert_eq!((destination_mac, destination, message), (MAC, client, expected), "{what}");
         }
         let request = to_servers(MAC, client, &[1, 0, 0, 0]);
-        assert!(
-            matches!(Frame { octets: &request, checksum_offloaded: false }.read(), Inbound::Other),
-            "not to a client's port"
-        );
+        let request = Frame { octets: &request, checksum_offloaded: false };
+        assert!(matches!(request.read(), Inbound::Relayed { .. }), "to the port of servers and relay agents");
+        let elsewhere = udp((SERVER, server, 547), (MAC, client, 548), &[7, 1, 2, 3]);
+        let elsewhere = Frame { octets: &elsewhere, checksum_offloaded: false };
+        assert!(matches!(elsewhere.read(), Inbound::Other), "to another port");
     }
 
     #[test]

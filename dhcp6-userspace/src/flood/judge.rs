@@ -38,7 +38,7 @@ pub(super) struct Judge {
 }
 
 /// What takes clients that remember.
-const NEVER_FOUND: [Wrong; 2] = [Wrong::AddressChanged, Wrong::IaPd];
+const NEVER_FOUND: [Wrong; 3] = [Wrong::AddressChanged, Wrong::IaPd, Wrong::Relay];
 /// The name of replies to malformed messages among the wrong ones.
 pub(super) const TO_MALFORMED: &str = "to_malformed";
 
@@ -99,7 +99,7 @@ impl Judge {
                 self.neighbor_solicitations += 1;
                 Some(neighbor_advertisement(client.mac(), target, (source_mac, source)))
             }
-            Inbound::Other => None,
+            Inbound::Relayed { .. } | Inbound::Other => None,
         }
     }
 

@@ -5,6 +5,8 @@ use std::time::Duration;
 use dhcp6_common::wire::MessageType;
 use serde::Serialize;
 
+use super::Relays;
+
 /// Which messages an exchange has (RFC 9915, section 5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -96,6 +98,8 @@ pub struct Plan {
     pub mode: Mode,
     /// What they ask for.
     pub ask: Ask,
+    /// The relay agents that they are behind, if any.
+    pub relays: Option<Relays>,
     /// What they do then, in this order.
     pub then: Vec<Step>,
     /// When they do it.
@@ -117,6 +121,8 @@ pub enum Wrong {
     Length,
     /// MAC address and address are not of the same client.
     Destination,
+    /// The Relay-reply does not fit the Relay-forward, or there is none and should be one.
+    Relay,
     /// The options do not fit, or one is repeated that must not be.
     Malformed,
     /// Neither Advertise nor Reply, or not the one that the client waits for.
@@ -143,10 +149,11 @@ pub enum Wrong {
 
 impl Wrong {
     /// Every kind.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Checksum,
         Self::Length,
         Self::Destination,
+        Self::Relay,
         Self::Malformed,
         Self::MessageType,
         Self::TransactionId,
@@ -166,6 +173,7 @@ impl Wrong {
             Self::Checksum => "checksum",
             Self::Length => "length",
             Self::Destination => "destination",
+            Self::Relay => "relay",
             Self::Malformed => "malformed",
             Self::MessageType => "message_type",
             Self::TransactionId => "transaction_id",

@@ -97,11 +97,18 @@ impl Population {
             Inbound::Dhcpv6 { destination_mac, destination, message } => {
                 self.handle_dhcpv6(now, destination_mac, destination, message);
             }
+            Inbound::Relayed { destination_mac, destination, message } => {
+                self.handle_relayed(now, (destination_mac, destination), message);
+            }
             Inbound::NeighborSolicitation { source_mac, source, target } => {
-                if let Some(client) = Identity::of_link_local(target).filter(|client| self.has(*client)) {
+                let client = Identity::of_link_local(target).filter(|client| self.has(*client));
+                let relay = self.plan.relays.map(|relays| relays.outermost());
+                let mac = client.map(Identity::mac);
+                if let Some(mac) = mac.or(relay.filter(|(_, address)| *address == target).map(|(mac, _)| mac))
+                {
                     self.counters.neighbor_solicitations += 1;
                     let to = (source_mac, source);
-                    self.replies.push_back(frame::neighbor_advertisement(client.mac(), target, to));
+                    self.replies.push_back(frame::neighbor_advertisement(mac, target, to));
                 }
             }
             Inbound::Other => {}
@@ -339,7 +346,10 @@ impl Population {
             }
         };
         self.counters.sent(kind);
-        Some(frame::to_servers(identity.mac(), identity.link_local(), &message))
+        Some(match &self.plan.relays {
+            Some(relays) => relays.frame(identity, &message),
+            None => frame::to_servers(identity.mac(), identity.link_local(), &message),
+        })
     }
 
     /// A server that has made an offer does not answer the Request for it. In a storm the client looks for a server

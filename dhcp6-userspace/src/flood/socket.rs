@@ -27,7 +27,7 @@ const NEEDS_CHECKSUM: u8 = 1;
 /// Longer than any frame without jumbo frames.
 const LONGEST: usize = 2048;
 
-/// A packet socket that receives what is for DHCPv6 clients, and Neighbor Solicitations.
+/// A packet socket that receives what is for DHCPv6 clients and relay agents, and Neighbor Solicitations.
 #[derive(Debug)]
 pub(super) struct PacketSocket {
     socket: Socket,
@@ -116,20 +116,21 @@ impl SendSocket {
     }
 }
 
-/// A BPF program that passes IPv6 frames with UDP to port 546 or ICMPv6 of type 135.
-fn filter() -> [SockFilter; 11] {
+/// A BPF program that passes IPv6 frames with UDP to port 546 or 547, or ICMPv6 of type 135.
+fn filter() -> [SockFilter; 12] {
     [
         step(LOAD_HALF, 0, 0, 12),
-        step(IF_EQUAL, 0, 8, 0x86dd),
+        step(IF_EQUAL, 0, 9, 0x86dd),
         step(LOAD_OCTET, 0, 0, 20),
         step(IF_EQUAL, 3, 0, 17),
-        step(IF_EQUAL, 0, 5, 58),
+        step(IF_EQUAL, 0, 6, 58),
         // ICMPv6: the type.
         step(LOAD_OCTET, 0, 0, 54),
-        step(IF_EQUAL, 2, 3, 135),
+        step(IF_EQUAL, 3, 4, 135),
         // UDP: the destination port.
         step(LOAD_HALF, 0, 0, 56),
-        step(IF_EQUAL, 0, 1, 546),
+        step(IF_EQUAL, 1, 0, 546),
+        step(IF_EQUAL, 0, 1, 547),
         step(RETURN, 0, 0, u32::MAX),
         step(RETURN, 0, 0, 0),
     ]

@@ -45,12 +45,13 @@ struct Simulation<'a> {
 }
 
 fn plan(clients: u32, mode: Mode) -> Plan {
-    let (ask, then) = (Ask::Address, Vec::new());
+    let (ask, then, relays) = (Ask::Address, Vec::new(), None);
     Plan {
         clients,
         mode,
         ask,
         then,
+        relays,
         pace: Pace::Window(8),
         duration: None,
         patience: MINUTE,
@@ -133,7 +134,9 @@ impl Simulation<'_> {
         self.engine.committed(&batch);
         let client: [u8; 6] = *request[6..].first_chunk().unwrap();
         let address: [u8; 16] = *request[22..].first_chunk().unwrap();
-        Some(to_client(client, address.into(), &answer.message))
+        // To the port that it came from: a client's, or a relay agent's.
+        let port = u16::from_be_bytes(*request[54..].first_chunk().unwrap());
+        Some(udp((SERVER_MAC, SERVER, 547), (client, address.into(), port), &answer.message))
     }
 }
 

@@ -3,13 +3,14 @@
 mod report;
 
 use std::{
+    net::Ipv6Addr,
     process::ExitCode,
     time::{Duration, Instant},
 };
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, error::ErrorKind};
 use dhcp6_userspace::flood::{
-    Ask, Engine, Mode, Pace, Plan, Population, RunError, Step, Summary, Volley, VolleyProgress,
+    Ask, Engine, Mode, Pace, Plan, Population, Relays, RunError, Step, Summary, Volley, VolleyProgress,
     VolleySummary, fire, run,
 };
 use indicatif::{ProgressBar, ProgressStyle};
@@ -84,6 +85,13 @@ struct Wishes {
     /// Ask for an address and a delegated prefix.
     #[arg(long)]
     na_and_pd: bool,
+    /// Send everything through this many simulated relay agents, one behind the other; 1 where no number is given. They
+    /// add Interface-Id and Remote-ID, and the answers go to the last one's link-local address.
+    #[arg(long, value_name = "DEPTH", num_args = 0..=1, default_missing_value = "1", value_parser = clap::value_parser!(u8).range(1..=8))]
+    relay: Option<u8>,
+    /// The link-address of the relay agent next to the clients.
+    #[arg(long, value_name = "ADDRESS", default_value = "::", requires = "relay")]
+    link_address: Ipv6Addr,
 }
 
 impl Wishes {
@@ -93,6 +101,10 @@ impl Wishes {
             Self { na_and_pd: true, .. } => Ask::Both,
             _ => Ask::Address,
         }
+    }
+
+    fn relays(&self) -> Option<Relays> {
+        self.relay.map(|depth| Relays { depth, link_address: self.link_address })
     }
 }
 
@@ -241,6 +253,7 @@ impl Exchange {
             clients: self.common.clients,
             mode: self.conversation.mode(),
             ask: self.wishes.ask(),
+            relays: self.wishes.relays(),
             then: self.then.iter().map(|step| (*step).into()).collect(),
             pace: self.rate.map_or(Pace::Window(self.window), Pace::Rate),
             duration: self.seconds.map(Duration::from_secs),
@@ -256,6 +269,7 @@ impl StormArguments {
             clients: self.common.clients,
             mode: self.conversation.mode(),
             ask: self.wishes.ask(),
+            relays: self.wishes.relays(),
             then: Vec::new(),
             pace: Pace::Storm { initial_delay: self.initial_delay },
             duration: None,

@@ -38,15 +38,40 @@ impl Population {
                 self.counters.foreign += 1;
                 return;
             }
-            (Some(client), Some(other)) if client == other => message.and_then(|message| {
-                self.counters.received(message.first().copied().unwrap_or_default());
-                self.judge(now, client, &ServerMessage::read(message)?)
-            }),
+            (Some(_), Some(_)) if self.plan.relays.is_some() => Err(Wrong::Relay),
+            (Some(client), Some(other)) if client == other => {
+                message.and_then(|message| self.take(now, client, message))
+            }
             _ => Err(Wrong::Destination),
         };
         if let Err(wrong) = result {
             self.counters.wrong(wrong);
         }
+    }
+
+    /// Takes what arrives at the port of relay agents.
+    pub(super) fn handle_relayed(
+        &mut self,
+        now: Instant,
+        to: (Mac, Ipv6Addr),
+        message: Result<&[u8], Wrong>,
+    ) {
+        let Some(relays) = self.plan.relays.filter(|relays| relays.outermost() == to) else {
+            self.counters.foreign += 1;
+            return;
+        };
+        let result = message.and_then(|message| {
+            let (client, message) = relays.open(message)?;
+            if self.has(client) { self.take(now, client, message) } else { Err(Wrong::Relay) }
+        });
+        if let Err(wrong) = result {
+            self.counters.wrong(wrong);
+        }
+    }
+
+    fn take(&mut self, now: Instant, client: Identity, message: &[u8]) -> Result<(), Wrong> {
+        self.counters.received(message.first().copied().unwrap_or_default());
+        self.judge(now, client, &ServerMessage::read(message)?)
     }
 
     /// Checks a message against what the client waits for, and takes it.

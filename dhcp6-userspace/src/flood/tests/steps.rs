@@ -8,7 +8,7 @@ use super::{
     Simulation, engine, plan, unharmed,
     wrong::{with_message, with_option},
 };
-use crate::flood::{Ask, Mode, Plan, Step, Summary, Wrong, frame::HEADERS_LEN};
+use crate::flood::{Ask, Mode, Plan, Relays, Step, Summary, Wrong, frame::HEADERS_LEN};
 
 /// Runs clients with the real engine, without losses.
 fn run(plan: Plan) -> Summary {
@@ -142,4 +142,16 @@ fn one_prefix_for_all_is_found() {
     let simulation = Simulation { engine: engine(true, "1fff"), lost: &|_| false, fault: &give };
     let summary = simulation.run(Plan { ask: Ask::Prefix, ..plan(3, Mode::RapidCommit) });
     assert_eq!(summary.wrong["duplicate_address"], 2, "{summary:?}");
+}
+
+#[test]
+fn clients_are_served_behind_relay_agents() {
+    let then = vec![Step::Renew, Step::Release];
+    for (depth, link_address) in [(1, "2001:db8:1::1"), (2, "2001:db8:1::1"), (8, "2001:db8:1::1"), (1, "::")]
+    {
+        let relays = Some(Relays { depth, link_address: link_address.parse().unwrap() });
+        let summary = run(Plan { relays, then: then.clone(), ask: Ask::Both, ..plan(30, Mode::FourMessage) });
+        assert!(summary.is_fine(), "{depth} {link_address}: {summary:?}");
+        assert_eq!((summary.answered, summary.steps["release"].answered), (30, 30), "{depth} {link_address}");
+    }
 }
