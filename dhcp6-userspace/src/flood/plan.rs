@@ -98,6 +98,9 @@ pub struct Plan {
     pub mode: Mode,
     /// What they ask for.
     pub ask: Ask,
+    /// Whether they wait for all offers and take that of the server with the highest preference (RFC 9915, section
+    /// 18.2.1). Otherwise they take the first.
+    pub by_preference: bool,
     /// The relay agents that they are behind, if any.
     pub relays: Option<Relays>,
     /// What they do then, in this order.

@@ -125,11 +125,11 @@ impl Population {
         {
             self.timers.pop();
             let Client { exchange, messages, .. } = &self.clients[client as usize];
-            if exchange.is_some()
-                && message + 1 == *messages
-                && let Some(frame) = self.transmit(now, client)
-            {
-                return Some(frame);
+            if exchange.is_some() && message + 1 == *messages {
+                self.take_best_offer(client);
+                if let Some(frame) = self.transmit(now, client) {
+                    return Some(frame);
+                }
             }
         }
         self.begin(now)
@@ -300,6 +300,7 @@ impl Population {
             retransmission: Retransmission::new(retransmission::SOLICIT),
             retransmissions: 0,
             stage: Stage::Solicit,
+            best: None,
         }));
         self.transmit(now, client)
     }

@@ -18,6 +18,8 @@ pub(super) struct ServerMessage<'a> {
     pub(super) client_id: Option<&'a [u8]>,
     pub(super) server_id: Option<Duid>,
     pub(super) rapid_commit: bool,
+    /// 0 where there is none (RFC 9915, section 18.2.1).
+    pub(super) preference: u8,
     /// Of the whole message.
     pub(super) status: Option<u16>,
     pub(super) ia_na: Vec<Ia>,
@@ -66,7 +68,10 @@ impl<'a> ServerMessage<'a> {
                     once(&mut message.server_id, duid)?;
                 }
                 OptionCode::STATUS_CODE => once(&mut message.status, read_status(option.value)?)?,
-                OptionCode::PREFERENCE if option.value.len() != 1 => return Err(Wrong::Malformed),
+                OptionCode::PREFERENCE => {
+                    let [preference] = option.value else { return Err(Wrong::Malformed) };
+                    message.preference = *preference;
+                }
                 OptionCode::RAPID_COMMIT => {
                     if message.rapid_commit || !option.value.is_empty() {
                         return Err(Wrong::Malformed);

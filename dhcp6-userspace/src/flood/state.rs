@@ -33,6 +33,8 @@ pub(super) struct Exchange {
     /// Messages that were sent again in the whole exchange.
     pub(super) retransmissions: u32,
     pub(super) stage: Stage,
+    /// The best offer so far and its preference, where offers are collected.
+    pub(super) best: Option<(u8, Offer)>,
 }
 
 /// Which message of its exchange a client sends.

@@ -45,13 +45,14 @@ struct Simulation<'a> {
 }
 
 fn plan(clients: u32, mode: Mode) -> Plan {
-    let (ask, then, relays) = (Ask::Address, Vec::new(), None);
+    let (ask, then, relays, by_preference) = (Ask::Address, Vec::new(), None, false);
     Plan {
         clients,
         mode,
         ask,
         then,
         relays,
+        by_preference,
         pace: Pace::Window(8),
         duration: None,
         patience: MINUTE,

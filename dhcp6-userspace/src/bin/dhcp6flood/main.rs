@@ -85,6 +85,9 @@ struct Wishes {
     /// Ask for an address and a delegated prefix.
     #[arg(long)]
     na_and_pd: bool,
+    /// Wait for all offers, about a second, and take that of the server with the highest preference.
+    #[arg(long, conflicts_with = "rapid_commit")]
+    by_preference: bool,
     /// Send everything through this many simulated relay agents, one behind the other; 1 where no number is given. They
     /// add Interface-Id and Remote-ID, and the answers go to the last one's link-local address.
     #[arg(long, value_name = "DEPTH", num_args = 0..=1, default_missing_value = "1", value_parser = clap::value_parser!(u8).range(1..=8))]
@@ -254,6 +257,7 @@ impl Exchange {
             mode: self.conversation.mode(),
             ask: self.wishes.ask(),
             relays: self.wishes.relays(),
+            by_preference: self.wishes.by_preference,
             then: self.then.iter().map(|step| (*step).into()).collect(),
             pace: self.rate.map_or(Pace::Window(self.window), Pace::Rate),
             duration: self.seconds.map(Duration::from_secs),
@@ -270,6 +274,7 @@ impl StormArguments {
             mode: self.conversation.mode(),
             ask: self.wishes.ask(),
             relays: self.wishes.relays(),
+            by_preference: self.wishes.by_preference,
             then: Vec::new(),
             pace: Pace::Storm { initial_delay: self.initial_delay },
             duration: None,

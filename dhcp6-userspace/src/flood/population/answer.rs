@@ -127,12 +127,33 @@ impl Population {
                     outcome
                 }
                 Some(Given { resources, .. }) => {
-                    self.enter(client.0, Stage::Request(Offer { server, resources }));
-                    let frame = self.transmit(now, client.0);
-                    self.replies.extend(frame);
+                    self.offer(now, client.0, message.preference, Offer { server, resources });
                     Ok(())
                 }
             },
+        }
+    }
+
+    /// Takes an offer: at once, or when the first wait for an answer is over, or where it is the best there can be.
+    fn offer(&mut self, now: Instant, client: u32, preference: u8, offer: Offer) {
+        const BEST: u8 = 255;
+        let Some(exchange) = &mut self.clients[client as usize].exchange else { return };
+        let collects = self.plan.by_preference && preference < BEST && exchange.retransmission.sent == 1;
+        if exchange.best.as_ref().is_none_or(|(best, _)| preference > *best) {
+            exchange.best = Some((preference, offer));
+        }
+        if !collects {
+            self.take_best_offer(client);
+            let frame = self.transmit(now, client);
+            self.replies.extend(frame);
+        }
+    }
+
+    /// Has a client that has got offers send a Request for the best of them.
+    pub(super) fn take_best_offer(&mut self, client: u32) {
+        let exchange = self.clients[client as usize].exchange.as_mut();
+        if let Some((_, offer)) = exchange.and_then(|exchange| exchange.best.take()) {
+            self.enter(client, Stage::Request(offer));
         }
     }
 

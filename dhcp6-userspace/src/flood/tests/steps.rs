@@ -155,3 +155,36 @@ fn clients_are_served_behind_relay_agents() {
         assert_eq!((summary.answered, summary.steps["release"].answered), (30, 30), "{depth} {link_address}");
     }
 }
+
+#[test]
+fn the_server_with_the_highest_preference_is_taken() {
+    const OTHER: [u8; 4] = [0, 2, 9, 9];
+    // A second server's Advertise comes behind each of the first one's; its Reply is made of the first one's.
+    for (preference, by_preference, taken, seconds, what) in [
+        (Some(7), true, true, 1, "the better one"),
+        (Some(7), false, false, 0, "the first one"),
+        (None, true, false, 1, "both are the same"),
+        (Some(255), true, true, 0, "the best, at once"),
+    ] {
+        let other = |message: Vec<u8>| {
+            let mut message = with_option(&message, OptionCode::SERVER_ID, |_| Some(OTHER.to_vec()));
+            message.extend(preference.iter().flat_map(|preference| [0, 7, 0, 1, *preference]));
+            message
+        };
+        let fault = |_, frame: Vec<u8>| match frame[HEADERS_LEN] {
+            2 => vec![frame.clone(), with_message(&frame, other)],
+            _ => vec![frame],
+        };
+        let simulation = Simulation { engine: engine(false, "1fff"), lost: &|_| false, fault: &fault };
+        let patience = Duration::from_secs(3);
+        let summary = simulation.run(Plan { by_preference, patience, ..plan(1, Mode::FourMessage) });
+        // The engine does not answer a Request that names another server.
+        let asked_other = summary.answered == 0 && summary.sent_by_type["request"] > 0;
+        assert_eq!(asked_other, taken, "{what}: {summary:?}");
+        assert!(summary.wrong_replies == 0, "{what}: {summary:?}");
+        let latency = summary.latency_us.map_or(seconds, |latency| latency.max.as_secs());
+        assert_eq!(latency, seconds, "{what}: {summary:?}");
+        let requests = if taken && seconds == 0 { 2 } else { 1 };
+        assert!(summary.sent_by_type["request"] >= requests, "{what}: {summary:?}");
+    }
+}
