@@ -18,9 +18,9 @@ use dhcp6_common::{
 use dhcp6_userspace::{
     clock::Clock,
     config::Config,
-    engine::{Answer, Arrival, Batch, DropReason, Engine},
+    engine::{Answer, Arrival, DropReason, Engine},
     fastpath::{FastPath, FastPathError, map_directory, render},
-    lease::Contents,
+    lease::{Change, Contents},
     net::Interface,
 };
 
@@ -117,7 +117,13 @@ impl Lab {
 
     /// Lets the engine lease an address to a client in two messages, and the kernel serve it from then on.
     /// Returns the address, and what storage holds.
-    pub fn bind(&mut self, engine: &mut Engine, slot: u32, duid: &[u8], iaid: u32) -> (Ipv6Addr, Batch) {
+    pub fn bind(
+        &mut self,
+        engine: &mut Engine,
+        slot: u32,
+        duid: &[u8],
+        iaid: u32,
+    ) -> (Ipv6Addr, Vec<Change>) {
         let message = MessageBuilder::new(MessageType::Solicit, [0; 3])
             .client_id(duid)
             .ia_na(iaid, &[])
@@ -125,11 +131,11 @@ impl Lab {
             .build();
         let answer = self.handle(engine, slot, &message).expect("an answer");
         assert_eq!(answer.kind, MessageType::Reply, "slot {slot} allows the two-message exchange");
-        let batch = engine.take_batch();
-        for (slot, duid) in &batch.forget {
+        for (slot, duid) in &engine.take_forgotten() {
             self.fast_path.bindings.remove(*slot, duid).expect("access to the bindings");
         }
-        let served = engine.committed(&batch);
+        let changes = engine.take_changes();
+        let served = engine.committed(&changes);
         let [binding] = served[..] else { panic!("one client was bound, and {served:?} is served") };
         let serve_until = self.clock.boottime_of(binding.serve_until);
         let address = binding.address;
@@ -137,7 +143,7 @@ impl Lab {
             .bindings
             .put(binding.link, &binding.duid, address.octets(), binding.iaid, serve_until)
             .expect("room for a binding");
-        (address, batch)
+        (address, changes)
     }
 
     /// Makes the kernel forget a client.

@@ -86,9 +86,9 @@ pub fn relayed(octets: &[u8]) {
             if message.first() == Some(&(MessageType::Solicit as u8)) {
                 check_reserved(&PARSED.links[link as usize], &relay::client_keys(&hops), &checked.ias);
             }
-            let batch = engine.take_batch();
-            assert!(answer.needs_commit || batch.changes.is_empty(), "{batch:?}");
-            engine.committed(&batch);
+            let changes = engine.take_changes();
+            assert!(answer.needs_commit || changes.is_empty(), "{changes:?}");
+            engine.committed(&changes);
         }
     }
 }

@@ -208,23 +208,23 @@ impl World {
 
     /// The end of a round, in the order that the engine's documentation prescribes.
     fn finish_round(&mut self, exchanges: &[Exchange], fate: Option<Fate>) {
-        let batch = self.engine.take_batch();
-        for client in &batch.forget {
+        for client in &self.engine.take_forgotten() {
             self.kernel.remove(client);
         }
-        let cleared = cleared(&batch.changes);
+        let changes = self.engine.take_changes();
+        let cleared = cleared(&changes);
         self.clear(exchanges, &cleared);
         if fate == Some(Fate::CrashBeforeCommit) {
             return self.restart(self.config.clone());
         }
         self.store.fail_next(u32::from(fate == Some(Fate::CommitFails)));
-        let committed = batch.changes.is_empty() || self.commit(&batch.changes);
+        let committed = changes.is_empty() || self.commit(&changes);
         self.store.fail_next(0);
         if fate == Some(Fate::CrashAfterCommit) {
             return self.restart(self.config.clone());
         }
         if committed {
-            let served = self.engine.committed(&batch);
+            let served = self.engine.committed(&changes);
             self.serve(served);
         }
         for (index, exchange) in exchanges.iter().enumerate() {

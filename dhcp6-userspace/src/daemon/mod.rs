@@ -1,5 +1,6 @@
 //! The running server: engine, store, sockets, kernel and control socket, in rounds.
 
+mod committer;
 mod kernel;
 mod listeners;
 mod queries;
@@ -10,7 +11,7 @@ mod taking_up;
 
 use std::{
     future::poll_fn,
-    io,
+    io, mem,
     path::PathBuf,
     task::Poll,
     time::{Duration, SystemTime},
@@ -27,6 +28,7 @@ use tracing::{debug, error, info, warn};
 
 pub use self::service::ServiceManager;
 use self::{
+    committer::{Committer, Outcome},
     kernel::Kernel,
     listeners::{Listener, interfaces},
     stats::Stats,
@@ -44,8 +46,10 @@ use crate::{
     time::Time,
 };
 
-/// Messages that share a commit at most. More that wait go into the next round.
+/// Messages that are handled at once. What comes while a commit is under way shares the next one.
 const ROUND: usize = 1024;
+/// Answers that wait for a commit at most. With more, messages wait in the sockets.
+const MOST_WAITING: usize = 16 * ROUND;
 /// Leases that are ended at once, in some milliseconds.
 const ENDED_AT_ONCE: usize = 1024;
 /// Leases that storage pays for at once.
@@ -56,6 +60,9 @@ const SWEEP_STEP: Duration = Duration::from_millis(100);
 const CLOCK_READINGS: Duration = Duration::from_mins(1);
 /// How long interfaces may take to get their link-local addresses.
 const INTERFACE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// An answer, with the index of the socket that it leaves by, and where it goes.
+type Addressed = (usize, Path, Answer);
 
 /// A server that is ready to run.
 pub struct Daemon {
@@ -75,7 +82,11 @@ pub struct Daemon {
     is_paying: bool,
     since: Time,
     engine: Engine,
-    store: Box<dyn Store>,
+    committer: Committer,
+    /// Answers that need the commit that is under way.
+    committing: Vec<Addressed>,
+    /// Answers that need the next one.
+    waiting: Vec<Addressed>,
     store_status: StoreStatus,
     /// While the log says that the store fails: how many commits had failed when that was looked at last.
     store_failures: Option<u64>,
@@ -150,7 +161,9 @@ impl Daemon {
             is_paying: false,
             since: now,
             engine,
-            store,
+            committer: Committer::start(store).context("no thread for commits")?,
+            committing: Vec::new(),
+            waiting: Vec::new(),
             store_status,
             store_failures: None,
             sockets,
@@ -177,6 +190,7 @@ impl Daemon {
         self.sockets.iter().for_each(Listener::announce);
         self.manager.keep(&self.sockets);
         service::say_ready();
+        let commit_ended = self.committer.bell();
         let mut sweep = interval(SWEEP_STEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -194,18 +208,27 @@ impl Daemon {
                     // The scraper may have hung up.
                     scrape.send(self.snapshot()).ok();
                 }
+                () = commit_ended.notified() => {
+                    if let Some(outcome) = self.committer.outcome() {
+                        self.finish_commit(&outcome);
+                    }
+                }
                 _ = tick.tick() => self.tick(),
                 _ = sweep.tick() => self.sweep(),
-                ready = readable(&self.sockets) => {
+                ready = readable(&self.sockets), if self.waiting.len() < MOST_WAITING => {
                     ready.context("cannot wait for datagrams")?;
                     self.round();
                 }
-                () = yield_now(), if self.is_overdue => self.round(),
+                () = yield_now(), if self.is_overdue => {
+                    self.expire();
+                    self.finish_round(Vec::new());
+                }
             }
         }
         info!("stopping");
         service::say_stopping();
         self.round();
+        self.settle();
         if self.kernel.as_ref().is_some_and(|kernel| !kernel.rows().is_empty()) {
             let horizon = humantime::format_duration(self.config.fast_path.horizon);
             info!(
@@ -233,8 +256,9 @@ impl Daemon {
     /// it works once no commit has failed for a tick: it may take some commits and refuse others.
     fn look_after_store(&mut self) {
         let Some(failures) = self.store_failures else { return };
-        if !self.store_status.ok {
-            self.commit(&mut Vec::new());
+        if !self.store_status.ok && self.committer.is_idle() {
+            let changes = self.engine.take_changes();
+            self.begin_commit(changes);
         }
         let StoreStatus { ok, failed_commits, .. } = self.store_status;
         if ok && failed_commits == failures {
@@ -304,53 +328,64 @@ impl Daemon {
         self.finish_round(answers);
     }
 
-    /// Carries out what a round has changed, in the order that `engine` prescribes, and sends the answers. Returns
-    /// whether the store has taken it.
-    fn finish_round(&mut self, answers: Vec<(usize, Path, Answer)>) -> bool {
-        let mut batch = self.engine.take_batch();
+    /// Carries out what a round has changed, in the order that `engine` prescribes, and sends the answers: at once, or
+    /// after the next commit.
+    fn finish_round(&mut self, answers: Vec<Addressed>) {
+        let forgotten = self.engine.take_forgotten();
         if let Some(kernel) = &mut self.kernel {
-            kernel.forget(&batch.forget);
+            kernel.forget(&forgotten);
         }
-        let committed = batch.changes.is_empty() || self.commit(&mut batch.changes);
-        if committed {
-            let served = self.engine.committed(&batch);
-            if let Some(kernel) = &mut self.kernel {
-                kernel.serve(served);
+        for addressed in answers {
+            if addressed.2.needs_commit {
+                self.waiting.push(addressed);
+            } else {
+                self.send(addressed);
             }
         }
-        for (socket, path, answer) in answers {
-            let Answer { kind, port, message, needs_commit } = answer;
-            if needs_commit && !committed {
-                self.stats.dropped(DropReason::StoreFailed);
-                continue;
-            }
-            match self.sockets[socket].socket.send(&path, port, &message) {
-                Ok(()) => self.stats.sent(kind),
-                Err(failure) => {
-                    debug!("cannot send to {}: {failure}", path.source);
-                    self.stats.dropped(DropReason::SendFailed);
-                }
-            }
-        }
-        committed
+        self.commit();
     }
 
-    /// Commits changes, and now and then a reading of the clock with them. The first failure is said.
-    fn commit(&mut self, changes: &mut Vec<Change>) -> bool {
+    /// Begins to commit what has changed, unless a commit is under way.
+    fn commit(&mut self) {
+        if self.committer.is_idle() {
+            let changes = self.engine.take_changes();
+            if !changes.is_empty() {
+                self.begin_commit(changes);
+            }
+        }
+    }
+
+    /// Begins to commit these changes, and now and then a reading of the clock with them.
+    fn begin_commit(&mut self, mut changes: Vec<Change>) {
         let reading = self.clock.reading();
         let is_due = !self.store_status.ok
             || self.clock_stored.is_none_or(|stored| reading.seen.since(stored) >= CLOCK_READINGS);
         if is_due {
             changes.push(Change::PutClock(reading));
         }
-        match self.store.commit(changes) {
+        self.committing = mem::take(&mut self.waiting);
+        self.committer.begin(changes);
+    }
+
+    /// Has the kernel serve what is stored now, sends the answers that waited for that, and goes on with what has
+    /// gathered meanwhile. The first failure is said.
+    fn finish_commit(&mut self, Outcome { changes, result }: &Outcome) {
+        let answers = mem::take(&mut self.committing);
+        match result {
             Ok(()) => {
-                if is_due {
-                    self.clock_stored = Some(reading.seen);
-                }
                 self.store_status.ok = true;
                 self.store_status.commits += 1;
-                true
+                if let Some(Change::PutClock(reading)) = changes.last() {
+                    self.clock_stored = Some(reading.seen);
+                }
+                let served = self.engine.committed(changes);
+                if let Some(kernel) = &mut self.kernel {
+                    kernel.serve(served);
+                }
+                for addressed in answers {
+                    self.send(addressed);
+                }
+                self.commit();
             }
             Err(failure) => {
                 self.store_status.ok = false;
@@ -360,7 +395,35 @@ impl Daemon {
                     self.store_failures = Some(self.store_status.failed_commits);
                 }
                 self.store_status.last_error = Some(failure.to_string());
-                false
+                for _ in answers {
+                    self.stats.dropped(DropReason::StoreFailed);
+                }
+                // What nobody waits for is tried again with the next round.
+                if !self.waiting.is_empty() {
+                    self.commit();
+                }
+            }
+        }
+    }
+
+    /// Waits until all that has changed is committed. Returns whether it is.
+    fn settle(&mut self) -> bool {
+        self.finish_round(Vec::new());
+        let mut is_stored = true;
+        while let Some(outcome) = self.committer.wait() {
+            is_stored = outcome.result.is_ok();
+            self.finish_commit(&outcome);
+        }
+        is_stored
+    }
+
+    fn send(&mut self, (socket, path, answer): Addressed) {
+        let Answer { kind, port, message, .. } = answer;
+        match self.sockets[socket].socket.send(&path, port, &message) {
+            Ok(()) => self.stats.sent(kind),
+            Err(failure) => {
+                debug!("cannot send to {}: {failure}", path.source);
+                self.stats.dropped(DropReason::SendFailed);
             }
         }
     }

@@ -44,10 +44,11 @@ impl Daemon {
         let interfaces = interfaces(&config, Duration::ZERO)?;
         let listeners = Listener::plan(&config, &interfaces, &self.sockets)?;
         // What the store holds is all that was promised, once nothing waits to be written.
-        if !self.finish_round(Vec::new()) {
+        if !self.settle() {
             bail!("the lease store does not take changes; see `dhcp6ctl status`");
         }
-        let engine = take_up(&config, *self.engine.server_duid(), &mut *self.store, self.clock.now())?;
+        let store = self.committer.store().context("a commit is under way")?;
+        let engine = take_up(&config, *self.engine.server_duid(), store, self.clock.now())?;
         let kernel = Kernel::start(&config, &engine, self.clock, &interfaces).context("no fast path")?;
         // From here on nothing fails. The kernel's promises of before are in the store as well.
         let refused = self.kernel.as_ref().map_or(0, |before| before.refused);

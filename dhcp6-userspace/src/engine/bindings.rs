@@ -138,7 +138,7 @@ impl Engine {
                 self.part_with(old);
             } else if old != resource {
                 self.table.remove(old);
-                self.batch.changes.push(Change::RemoveLease(old));
+                self.changes.push(Change::RemoveLease(old));
             }
         }
         self.hold(client.link, resource, Hold::Lease);
@@ -219,7 +219,7 @@ impl Engine {
     fn put(&mut self, resource: Resource) {
         let Some(binding) = self.table.get(resource) else { return };
         let Terms { state, preferred_until, valid_until, expires_at, stored_until: _ } = binding.terms;
-        self.batch.changes.push(Change::PutLease(Lease {
+        self.changes.push(Change::PutLease(Lease {
             resource,
             link: Arc::clone(&self.links[binding.link as usize].name),
             duid: binding.duid(),
@@ -289,8 +289,8 @@ impl Engine {
         self.hold(binding.link, resource, Hold::Conflict);
         let link = Arc::clone(&self.links[binding.link as usize].name);
         let conflict = Conflict { resource, link, duid: binding.duid(), cause, until };
-        self.batch.changes.push(Change::RemoveLease(resource));
-        self.batch.changes.push(Change::PutConflict(conflict.clone()));
+        self.changes.push(Change::RemoveLease(resource));
+        self.changes.push(Change::PutConflict(conflict.clone()));
         self.conflicts.insert(binding.link, conflict);
     }
 
@@ -301,7 +301,7 @@ impl Engine {
         self.free(link, resource, Hold::Lease);
         // Prefixes are not the kernel's.
         if resource.kind() == IaKind::Na {
-            self.batch.forget.push((link, duid));
+            self.forgotten.push((link, duid));
         }
         self.table.update(resource, |terms| terms.state = LeaseState::Remembered);
     }
@@ -331,12 +331,12 @@ impl Engine {
     pub fn clear_conflict(&mut self, resource: Resource) -> bool {
         if self.obstacles.remove_outlived(resource) {
             // Either row may be the one.
-            self.batch.changes.extend([Change::RemoveLease(resource), Change::RemoveConflict(resource)]);
+            self.changes.extend([Change::RemoveLease(resource), Change::RemoveConflict(resource)]);
             return true;
         }
         let Some(link) = self.conflicts.remove(resource) else { return false };
         self.free(link, resource, Hold::Conflict);
-        self.batch.changes.push(Change::RemoveConflict(resource));
+        self.changes.push(Change::RemoveConflict(resource));
         true
     }
 
@@ -385,7 +385,7 @@ impl Engine {
     fn take_up_conflict(&mut self, conflict: Conflict, now: Time) {
         if conflict.until <= now {
             // Somebody else may have had it since then, under another configuration.
-            self.batch.changes.push(Change::RemoveConflict(conflict.resource));
+            self.changes.push(Change::RemoveConflict(conflict.resource));
         } else if let Some(link) = index_of(&self.links, &conflict.link) {
             self.hold(link, conflict.resource, Hold::Conflict);
             self.conflicts.insert(link, conflict);

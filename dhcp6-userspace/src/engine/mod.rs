@@ -3,11 +3,14 @@
 //! One round of the daemon is
 //!
 //! 1. [`Engine::handle`] for each message that has arrived, and [`Engine::expire`] now and then;
-//! 2. [`Engine::take_batch`]: the changes that these have caused;
-//! 3. the kernel forgets [`Batch::forget`] (invariant 6: before any reply of the round leaves);
-//! 4. the store commits [`Batch::changes`];
+//! 2. [`Engine::take_forgotten`]: whom the kernel must forget (invariant 6: before any reply of the round leaves);
+//! 3. the replies that do not need a commit ([`Answer::needs_commit`]) leave;
+//! 4. unless a commit is under way, [`Engine::take_changes`]: what these rounds have changed, for the next one.
+//!
+//! The store commits while further messages are handled. Then
+//!
 //! 5. [`Engine::committed`] tells what the kernel may serve from now on (invariant 1: after the commit);
-//! 6. the replies leave. Where the commit failed, only those that do not need it ([`Answer::needs_commit`]).
+//! 6. the replies that needed this commit leave. Where it has failed, they never do.
 //!
 //! The engine tells apart what it means to promise ([`Lease::expires_at`]) from what storage is known to say, so
 //! a failed commit needs no undoing: the next message of the client asks for it again. What no message asks for
@@ -28,7 +31,7 @@ mod tests;
 mod unsaved;
 mod view;
 
-use std::{net::Ipv6Addr, time::Duration};
+use std::{collections::HashSet, net::Ipv6Addr, time::Duration};
 
 use dhcp6_common::wire::{Duid, MessageType, OptionCode};
 use rand::{SeedableRng as _, rngs::StdRng};
@@ -63,7 +66,10 @@ pub struct Engine {
     /// What relay agents may supply for a client.
     passed_on: Vec<OptionCode>,
     rng: StdRng,
-    batch: Batch,
+    /// For the store, in this order.
+    changes: Vec<Change>,
+    /// Clients, by link and DUID, that the kernel must not answer any more.
+    forgotten: Vec<(u32, Duid)>,
     unsaved: Unsaved,
 }
 
@@ -208,22 +214,6 @@ impl DropReason {
     }
 }
 
-/// What a round has changed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Batch {
-    /// For the store, in this order.
-    pub changes: Vec<Change>,
-    /// Clients, by link and DUID, that the kernel must not answer any more.
-    pub forget: Vec<(u32, Duid)>,
-}
-
-impl Batch {
-    /// Whether nothing has changed.
-    pub fn is_empty(&self) -> bool {
-        self.changes.is_empty() && self.forget.is_empty()
-    }
-}
-
 /// A binding that the kernel may grant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KernelBinding {
@@ -273,7 +263,8 @@ impl Engine {
             paying: Vec::new(),
             passed_on: config.server.relay_supplied_options.clone(),
             rng: StdRng::seed_from_u64(seed),
-            batch: Batch::default(),
+            changes: Vec::new(),
+            forgotten: Vec::new(),
             unsaved: Unsaved::default(),
         };
         contents.into_iter().for_each(|row| engine.take_up(row, now));
@@ -290,27 +281,31 @@ impl Engine {
         message::message_type(message)
     }
 
-    /// What has changed since this was called last, behind what [`Engine::committed`] was not called for then and
-    /// no client asks for again.
-    pub fn take_batch(&mut self) -> Batch {
-        let mut batch = std::mem::take(&mut self.batch);
-        self.unsaved.lead(&mut batch.changes);
-        batch
+    /// The clients, by link and DUID, that the kernel must not answer any more, since this was called last.
+    pub fn take_forgotten(&mut self) -> Vec<(u32, Duid)> {
+        std::mem::take(&mut self.forgotten)
     }
 
-    /// Notes that a batch is on stable storage. Returns what the kernel may serve by it.
-    pub fn committed(&mut self, batch: &Batch) -> Vec<KernelBinding> {
+    /// What has changed since this was called last, for the store to commit in this order; behind what
+    /// [`Engine::committed`] was not called for then and no client asks for again. Not to be called while a commit is
+    /// under way.
+    pub fn take_changes(&mut self) -> Vec<Change> {
+        let mut changes = std::mem::take(&mut self.changes);
+        self.unsaved.lead(&mut changes);
+        changes
+    }
+
+    /// Notes that changes are on stable storage. Returns what the kernel may serve by them.
+    pub fn committed(&mut self, changes: &[Change]) -> Vec<KernelBinding> {
         self.unsaved.clear();
+        // What has changed once more since then is the next commit's.
+        let changed_since: HashSet<Resource> = self.changes.iter().filter_map(Change::lease).collect();
         let mut served = Vec::new();
-        for change in &batch.changes {
+        for change in changes {
             if let Change::PutLease(Lease {
-                resource,
-                duid,
-                iaid,
-                state: LeaseState::Bound,
-                expires_at,
-                ..
+                resource, duid, iaid, state: LeaseState::Bound, expires_at, ..
             }) = change
+                && !changed_since.contains(resource)
             {
                 self.table.stored(*resource, duid, *iaid, *expires_at);
                 served.extend(self.table.get(*resource).and_then(|binding| self.kernel_binding(binding)));

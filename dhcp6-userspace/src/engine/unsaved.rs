@@ -45,7 +45,7 @@ fn is_asked_for_again(change: &Change) -> bool {
 /// The row that a change is about, if it is one of many; the flag tells the two tables apart.
 fn row(change: &Change) -> Option<(bool, Resource)> {
     Some(match change {
-        Change::PutLease(Lease { resource, .. }) | Change::RemoveLease(resource) => (false, *resource),
+        Change::PutLease(_) | Change::RemoveLease(_) => (false, change.lease()?),
         Change::PutConflict(conflict) => (true, conflict.resource),
         Change::RemoveConflict(resource) => (true, *resource),
         Change::PutClock(_) | Change::PutServerDuid(_) => return None,

@@ -131,8 +131,8 @@ impl Simulation<'_> {
         let now = Time::from_millis(1_700_000_000_000).after(passed);
         let arrival = Arrival { link: Some(0), mac: None, multicast: true };
         let answer = self.engine.handle(now, arrival, &request[HEADERS_LEN..]).ok()?;
-        let batch = self.engine.take_batch();
-        self.engine.committed(&batch);
+        let changes = self.engine.take_changes();
+        self.engine.committed(&changes);
         let client: [u8; 6] = *request[6..].first_chunk().unwrap();
         let address: [u8; 16] = *request[22..].first_chunk().unwrap();
         // To the port that it came from: a client's, or a relay agent's.

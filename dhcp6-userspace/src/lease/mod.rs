@@ -101,3 +101,15 @@ pub enum Change {
     /// Replaces the server's own DUID.
     PutServerDuid(Duid),
 }
+
+impl Change {
+    /// The resource whose lease it changes.
+    pub fn lease(&self) -> Option<Resource> {
+        match self {
+            Self::PutLease(Lease { resource, .. }) | Self::RemoveLease(resource) => Some(*resource),
+            Self::PutConflict(_) | Self::RemoveConflict(_) | Self::PutClock(_) | Self::PutServerDuid(_) => {
+                None
+            }
+        }
+    }
+}

@@ -113,7 +113,7 @@ fn same_answer(lab: &mut Lab, client: &Client, frame: &[u8]) -> Result<bool, Tes
     let answer = lab.handle(&mut engine, *slot, &request.message).map_err(fail)?;
     check(answer.kind == MessageType::Reply, "the engine sends a Reply", &answer)?;
     check(!answer.needs_commit, "storage covers the promise already (invariant 1)", &answer)?;
-    check(engine.take_batch().forget.is_empty(), "the binding is the client's", &answer)?;
+    check(engine.take_forgotten().is_empty(), "the binding is the client's", &answer)?;
     let server = interface(*slot);
     let expected = Received {
         source_mac: server.mac,

@@ -112,7 +112,7 @@ fn only_what_storage_does_not_cover_waits_for_the_commit() {
             server.advance(pass);
             server.ask(&message);
             assert_eq!(server.needed_commit, needs_commit, "{kind:?}: {when}");
-            assert_eq!(!server.batch.changes.is_empty(), writes, "{kind:?}: {when}");
+            assert_eq!(!server.changes.is_empty(), writes, "{kind:?}: {when}");
             let lease = &server.store.contents().leases[0];
             assert!(lease.expires_at >= seconds_from(server.now, 2000), "{kind:?}: {when}");
         }
@@ -161,7 +161,7 @@ fn the_kernel_forgets_who_gives_back_a_lease() {
             let outcome = server.send(&Message::with_ia(kind, 1, &[address]));
             assert_eq!(outcome.is_err(), fails == 1, "{kind:?}: the Reply waits for the commit");
             assert!(server.needed_commit, "{kind:?}");
-            assert_eq!(server.batch.forget, [(0, duid(1))], "{kind:?}");
+            assert_eq!(server.forgotten, [(0, duid(1))], "{kind:?}");
             assert!(server.ask_kernel(&duid(1), 1).is_none(), "{kind:?}");
             assert!(server.ask_kernel(&duid(2), 1).is_some(), "{kind:?}: the others are served");
         }
@@ -176,7 +176,7 @@ fn the_kernel_forgets_leases_that_end() {
     assert!(server.kernel.contains_key(&(0, duid(1))));
     server.advance(1);
     assert!(server.kernel.is_empty());
-    assert!(server.batch.changes.is_empty(), "the row in the store says when it ends");
+    assert!(server.changes.is_empty(), "the row in the store says when it ends");
     assert_eq!(server.engine.leases()[0].state, LeaseState::Remembered);
 }
 
@@ -230,7 +230,7 @@ fn infinite_leases_never_end() {
     server.advance(u64::from(u32::MAX) * 2);
     assert!(server.ask_kernel(&duid(1), 1).is_some());
     assert_eq!(server.ask(&Message::with_ia(MessageType::Renew, 1, &[address])).address(), address);
-    assert!(server.batch.is_empty(), "one write is for ever");
+    assert!(server.changes.is_empty() && server.forgotten.is_empty(), "one write is for ever");
     // And when lifetimes become finite, the promise that was made still stands.
     server.restart_with(SMALL);
     server.ask(&Message::rapid(1));
@@ -248,7 +248,7 @@ fn an_answer_that_gives_back_and_takes_in_one_round_is_stored_in_order() {
     let outcomes = server.round(&[release, request], None).expect("no crash");
     assert!(outcomes.iter().all(Result::is_ok));
     let put = |change: &Change| matches!(change, Change::PutLease(lease) if lease.duid == duid(2));
-    assert!(server.batch.changes.last().is_some_and(put));
+    assert!(server.changes.last().is_some_and(put));
     assert_eq!(server.store.contents().leases[0].duid, duid(2));
     assert!(server.ask_kernel(&duid(1), 1).is_none());
     assert_eq!(server.ask_kernel(&duid(2), 1).map(|entry| entry.address), Some(address));
@@ -301,8 +301,8 @@ fn grants_are_paid_for_some_at_a_time_in_the_order_of_addresses() {
     for (most, is_done) in [(3, false), (3, true), (3, true)] {
         assert_eq!(server.engine.pay(most), is_done);
         server.round(&[], None).expect("no crash");
-        assert!(server.batch.changes.len() <= most);
-        for change in &server.batch.changes {
+        assert!(server.changes.len() <= most);
+        for change in &server.changes {
             let Change::PutLease(lease) = change else { panic!("{change:?}") };
             assert!(lease.expires_at >= server.now.after_lifetime(2000));
             paid.push(lease.resource);

@@ -74,11 +74,30 @@ fn setting() -> impl Strategy<Value = Setting> {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Round { messages: Vec<Sent>, fails: bool, crash: Option<Crash> },
-    Pass { seconds: u64 },
-    AskKernel { client: u8, iaid: u32 },
-    Sweep { fails: bool },
-    Restart { setting: Setting },
+    Round {
+        messages: Vec<Sent>,
+        fails: bool,
+        crash: Option<Crash>,
+    },
+    /// The second is handled while the first is committed.
+    TwoRounds {
+        messages: [Vec<Sent>; 2],
+        failures: [bool; 2],
+        crash: Option<Crash>,
+    },
+    Pass {
+        seconds: u64,
+    },
+    AskKernel {
+        client: u8,
+        iaid: u32,
+    },
+    Sweep {
+        fails: bool,
+    },
+    Restart {
+        setting: Setting,
+    },
 }
 
 /// An identity association.
@@ -136,14 +155,19 @@ fn prefix() -> impl Strategy<Value = Prefix> {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let crash = prop_oneof![
-        30 => Just(None),
-        1 => Just(Some(Crash::BeforeCommit)),
-        1 => Just(Some(Crash::AfterCommit)),
-    ];
+    let crash = || {
+        prop_oneof![
+            30 => Just(None),
+            1 => Just(Some(Crash::BeforeCommit)),
+            1 => Just(Some(Crash::AfterCommit)),
+        ]
+    };
+    let round = || prop::collection::vec(sent(), 1..4);
     prop_oneof![
-        12 => (prop::collection::vec(sent(), 1..4), prop::bool::weighted(0.2), crash)
+        8 => (round(), prop::bool::weighted(0.2), crash())
             .prop_map(|(messages, fails, crash)| Step::Round { messages, fails, crash }),
+        8 => (prop::array::uniform2(round()), prop::array::uniform2(prop::bool::weighted(0.2)), crash())
+            .prop_map(|(messages, failures, crash)| Step::TwoRounds { messages, failures, crash }),
         4 => prop_oneof![Just(0u64), 1..60u64, 60..400u64].prop_map(|seconds| Step::Pass { seconds }),
         4 => (1..=CLIENTS, 1..=IAIDS).prop_map(|(client, iaid)| Step::AskKernel { client, iaid }),
         3 => prop::bool::weighted(0.2).prop_map(|fails| Step::Sweep { fails }),
@@ -180,6 +204,16 @@ impl Model {
                 self.server.store.fail_next(0);
                 match outcomes {
                     Some(outcomes) => self.deliver(messages, &outcomes, &given_back),
+                    None => self.revive(),
+                }
+            }
+            Step::TwoRounds { messages: [first, second], failures, crash } => {
+                let all = [first.as_slice(), second].concat();
+                let octets: Vec<_> = all.iter().map(|sent| self.build(sent)).collect();
+                let given_back = self.give_back(&all);
+                let rounds = octets.split_at(first.len());
+                match self.server.two_rounds(rounds.into(), *failures, *crash) {
+                    Some(outcomes) => self.deliver(&all, &outcomes, &given_back),
                     None => self.revive(),
                 }
             }

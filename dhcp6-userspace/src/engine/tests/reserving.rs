@@ -45,8 +45,8 @@ fn nested(server: &mut Server, hops: &[&[(OptionCode, &[u8])]], message: &Messag
     }
     let arrival = Arrival { link: None, mac: None, multicast: false };
     let mut answer = server.engine.handle(server.now, arrival, &octets).expect("an answer").message;
-    let batch = server.engine.take_batch();
-    server.engine.committed(&batch);
+    let changes = server.engine.take_changes();
+    server.engine.committed(&changes);
     for _ in hops {
         answer = open(&answer).1.pop().expect("a Relay Message").1;
     }
@@ -114,8 +114,8 @@ fn a_direct_client_is_known_by_its_frame() {
         let arrival = Arrival { link: Some(0), mac, multicast };
         let octets = Message::rapid(9).octets().to_vec();
         let answer = server.engine.handle(server.now, arrival, &octets).expect("an answer").message;
-        let batch = server.engine.take_batch();
-        let bindings = server.engine.committed(&batch);
+        let changes = server.engine.take_changes();
+        let bindings = server.engine.committed(&changes);
         assert_eq!(bindings, [], "the kernel does not look at MAC addresses");
         Reply::decode(&answer).address()
     };

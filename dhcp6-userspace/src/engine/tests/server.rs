@@ -7,8 +7,8 @@ use dhcp6_common::wire::Duid;
 use super::message::{Message, Reply, SERVER};
 use crate::{
     config::Config,
-    engine::{Arrival, Batch, DropReason, Engine, Grant, KernelBinding},
-    lease::{MemoryStore, Store as _},
+    engine::{Answer, Arrival, DropReason, Engine, Grant, KernelBinding},
+    lease::{Change, MemoryStore, Store as _},
     time::Time,
 };
 
@@ -64,8 +64,10 @@ pub(super) struct Server {
     /// What the kernel has granted and the engine has not been told.
     pub(super) grants: Vec<Grant>,
     pub(super) now: Time,
-    /// What the last round changed.
-    pub(super) batch: Batch,
+    /// What the last commit was to store.
+    pub(super) changes: Vec<Change>,
+    /// Whom the kernel had to forget in the last round.
+    pub(super) forgotten: Vec<(u32, Duid)>,
     /// Whether an answer of the last round waited for the commit.
     pub(super) needed_commit: bool,
 }
@@ -78,8 +80,8 @@ impl Server {
         let store = MemoryStore::new();
         let engine = Engine::new(&config, server_duid(), store.contents(), now, 1);
         let kernel = HashMap::new();
-        let grants = Vec::new();
-        Self { config, engine, store, kernel, grants, now, batch: Batch::default(), needed_commit: false }
+        let (grants, changes, forgotten) = (Vec::new(), Vec::new(), Vec::new());
+        Self { config, engine, store, kernel, grants, now, changes, forgotten, needed_commit: false }
     }
 
     /// Starts the engine anew from what the store holds, and fills the kernel's map with what it may serve.
@@ -98,35 +100,63 @@ impl Server {
 
     /// One round of the daemon (see the documentation of the engine); `None` where it dies.
     pub(super) fn round(&mut self, messages: &[Message], crash: Option<Crash>) -> Option<Vec<Outcome>> {
+        let outcomes = self.handle_all(messages);
+        let is_committed = self.commit(crash, |_| ())?;
+        Some(outcomes.into_iter().map(|outcome| leave(outcome, is_committed)).collect())
+    }
+
+    /// Two rounds, the second of which is handled while the commit of the first is under way; `failures` says which of
+    /// the two commits fail. `None` where the daemon dies in the first.
+    pub(super) fn two_rounds(
+        &mut self,
+        messages: [&[Message]; 2],
+        failures: [bool; 2],
+        crash: Option<Crash>,
+    ) -> Option<Vec<Outcome>> {
+        let [first, second] = messages;
+        let mut outcomes = [self.handle_all(first), Vec::new()];
+        self.store.fail_next(failures[0].into());
+        let first_is_committed =
+            self.commit(crash, |server: &mut Self| outcomes[1] = server.handle_all(second))?;
+        self.store.fail_next(failures[1].into());
+        let second_is_committed = self.commit(None, |_| ())?;
+        self.store.fail_next(0);
+        let outcomes = outcomes.into_iter().zip([first_is_committed, second_is_committed]);
+        Some(outcomes.flat_map(|(outcomes, is)| outcomes.into_iter().map(move |it| leave(it, is))).collect())
+    }
+
+    /// Handles messages, and has the kernel forget.
+    fn handle_all(&mut self, messages: &[Message]) -> Vec<Result<Answer, DropReason>> {
         let arrival = Arrival { link: Some(0), mac: Some(MAC), multicast: true };
-        let mut outcomes = Vec::new();
-        for message in messages {
-            outcomes.push(self.engine.handle(self.now, arrival, message.octets()));
-        }
-        self.batch = self.engine.take_batch();
-        for client in &self.batch.forget {
+        let handle = |message: &Message| self.engine.handle(self.now, arrival, message.octets());
+        let outcomes: Vec<_> = messages.iter().map(handle).collect();
+        self.needed_commit = outcomes.iter().flatten().any(|answer| answer.needs_commit);
+        self.forgotten = self.engine.take_forgotten();
+        for client in &self.forgotten {
             self.kernel.remove(client);
         }
+        outcomes
+    }
+
+    /// Commits what has changed, while which `meanwhile` happens. Returns whether that succeeds; `None` where the daemon
+    /// dies.
+    fn commit(&mut self, crash: Option<Crash>, meanwhile: impl FnOnce(&mut Self)) -> Option<bool> {
+        self.changes = self.engine.take_changes();
+        let changes = self.changes.clone();
+        meanwhile(self);
         if crash == Some(Crash::BeforeCommit) {
             return None;
         }
-        let committed = self.batch.changes.is_empty() || self.store.commit(&self.batch.changes).is_ok();
+        let is_committed = changes.is_empty() || self.store.commit(&changes).is_ok();
         if crash == Some(Crash::AfterCommit) {
             return None;
         }
-        if committed {
-            for entry in self.engine.committed(&self.batch) {
+        if is_committed {
+            for entry in self.engine.committed(&changes) {
                 self.kernel.insert((entry.link, entry.duid), entry);
             }
         }
-        self.needed_commit = outcomes.iter().flatten().any(|answer| answer.needs_commit);
-        let leave = outcomes.into_iter().map(|outcome| {
-            let answer = outcome?;
-            let reply = Reply::decode(&answer.message);
-            assert_eq!(reply.kind, answer.kind, "the kind is that of the message");
-            if answer.needs_commit && !committed { Err(DropReason::StoreFailed) } else { Ok(reply) }
-        });
-        Some(leave.collect())
+        Some(is_committed)
     }
 
     /// A round with one message.
@@ -188,9 +218,17 @@ impl Server {
     /// Whether anything is bound, offered, declined or about to be stored.
     pub(super) fn is_untouched(&mut self) -> bool {
         let counts = self.engine.links().next().expect("a link").addresses;
-        let batch = self.engine.take_batch();
-        counts.used == 0 && counts.conflict == 0 && batch.is_empty() && self.engine.leases().is_empty()
+        let is_idle = self.engine.take_changes().is_empty() && self.engine.take_forgotten().is_empty();
+        counts.used == 0 && counts.conflict == 0 && is_idle && self.engine.leases().is_empty()
     }
+}
+
+/// What becomes of an answer.
+fn leave(outcome: Result<Answer, DropReason>, is_committed: bool) -> Outcome {
+    let answer = outcome?;
+    let reply = Reply::decode(&answer.message);
+    assert_eq!(reply.kind, answer.kind, "the kind is that of the message");
+    if answer.needs_commit && !is_committed { Err(DropReason::StoreFailed) } else { Ok(reply) }
 }
 
 fn parse(config: &str) -> Config {

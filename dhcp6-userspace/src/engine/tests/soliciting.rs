@@ -29,7 +29,10 @@ fn without_rapid_commit_it_is_an_advertise_that_binds_nothing() {
     let ia = reply.ia();
     assert_eq!(ia.addresses, [(on_link(0x1000), 1000, 2000)], "matrix row S-3");
     assert_eq!((ia.iaid, ia.t1, ia.t2), (1, 500, 800), "matrix row R-13");
-    assert!(server.batch.is_empty() && server.engine.leases().is_empty(), "matrix row S-22");
+    assert!(
+        server.changes.is_empty() && server.forgotten.is_empty() && server.engine.leases().is_empty(),
+        "matrix row S-22"
+    );
     assert_eq!(server.ask(&request(1)).address(), on_link(0x1000), "matrix rows S-3, S-11, Q-9");
 }
 

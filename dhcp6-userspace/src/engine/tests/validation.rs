@@ -77,9 +77,9 @@ fn messages_without_the_right_identifiers_are_dropped_and_change_nothing() {
         let client = duid(1);
         let message = with_ids(kind, has_client.then_some(client.as_slice()), server_id);
         assert_eq!(server.send(&message), Err(expected), "matrix row V-26: {row}, {kind:?}");
-        assert!(server.batch.is_empty(), "matrix row {row}: {kind:?}");
+        assert!(server.changes.is_empty() && server.forgotten.is_empty(), "matrix row {row}: {kind:?}");
         assert_eq!(relayed(&mut server, message.octets()), Err(expected), "matrix row V-27: {row}, {kind:?}");
-        assert!(server.engine.take_batch().is_empty(), "matrix row V-27: {row}, {kind:?}");
+        assert!(server.engine.take_changes().is_empty(), "matrix row V-27: {row}, {kind:?}");
         assert_eq!(server.store.contents(), before, "matrix row {row}: {kind:?}");
         assert_eq!(server.ask(&Message::rapid(1)).address(), on_link(0x1000), "matrix row {row}: {kind:?}");
     }
@@ -147,7 +147,7 @@ fn types_of_other_protocols_are_dropped_from_clients_and_from_relay_agents() {
         assert_eq!(outcome, Err(DropReason::UnknownType), "matrix row {row}: type {code}");
         let outcome = relayed(&mut server, message.octets());
         assert_eq!(outcome, Err(DropReason::UnknownType), "matrix row {row}: type {code}, relayed");
-        assert!(server.engine.take_batch().is_empty(), "matrix row {row}: type {code}");
+        assert!(server.engine.take_changes().is_empty(), "matrix row {row}: type {code}");
     }
 }
 
@@ -280,7 +280,7 @@ fn values_of_a_wrong_length_do_no_harm() {
         (solicit.option(OptionCode::IA_NA, &[&[0; 12][..], &[0, 5, 0, 23], &[0; 23]].concat()), "Q-12"),
     ] {
         assert_eq!(server.send(&message), Err(DropReason::Malformed), "matrix row {row}");
-        assert!(server.batch.is_empty(), "matrix row {row}");
+        assert!(server.changes.is_empty() && server.forgotten.is_empty(), "matrix row {row}");
     }
     for len in 0..4 {
         let whole = Message::rapid(2);
@@ -393,7 +393,7 @@ fn no_truncated_message_binds_or_ends_a_lease() {
             // At a border between options the rest is a message of its own, but one without the IA_NA.
             let outcome = server.handle(&message.octets()[..len], true);
             assert!(
-                outcome.is_err() || server.engine.take_batch().is_empty(),
+                outcome.is_err() || server.engine.take_changes().is_empty(),
                 "matrix row Q-12: {kind:?} {len}"
             );
             assert_eq!(server.engine.leases().len(), before.leases.len(), "matrix row Q-12: {kind:?} {len}");
