@@ -11,6 +11,7 @@ use super::{
     listeners::{Listener, interfaces},
     say_what_waits, service,
     taking_up::take_up,
+    warn_of_small_neighbor_table,
 };
 use crate::{
     config::Config,
@@ -64,6 +65,7 @@ impl Daemon {
         self.manager.keep(&self.sockets);
         self.sockets.iter().for_each(Listener::announce);
         say_what_waits(&self.engine);
+        warn_of_small_neighbor_table(&self.engine);
         Ok(())
     }
 

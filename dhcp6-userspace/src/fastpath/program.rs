@@ -66,10 +66,16 @@ pub enum FastPathError {
         "cannot load the XDP program's object: {0}; it takes CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN, and Linux 5.18 or newer"
     )]
     Load(#[from] EbpfError),
+    /// The verifier refused the program, which it does to those who lack a privilege, too.
+    #[error(
+        "the kernel refuses the XDP program; where this is not root, see that it has CAP_PERFMON besides CAP_BPF and \
+         CAP_NET_ADMIN: {0}"
+    )]
+    Refused(ProgramError),
     /// The program's log cannot be read.
     #[error("cannot read the XDP program's log: {0}")]
     Log(#[from] aya_log::Error),
-    /// The verifier or the driver refused the program.
+    /// The driver refused the program.
     #[error("cannot {what} the XDP program on {interface}: {source}")]
     Program {
         /// What was being done.
@@ -229,11 +235,7 @@ impl FastPath {
                 .load(object)?;
             let logger = config.log.then(|| EbpfLogger::init(&mut ebpf)).transpose()?;
             let mut instance = Instance { slot, ebpf, logger };
-            instance.xdp().load().map_err(|source| FastPathError::Program {
-                what: "load",
-                interface: format!("slot {slot}"),
-                source: source.into(),
-            })?;
+            instance.xdp().load().map_err(FastPathError::Refused)?;
             spares.push(instance);
         }
         let ebpf = &mut spares.first_mut().expect("there is at least one slot to load for").ebpf;
