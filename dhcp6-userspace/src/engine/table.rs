@@ -76,7 +76,8 @@ pub(super) struct Table {
 /// When slots are to be looked at, at the latest.
 ///
 /// A lease that is renewed costs nothing here: when the time that it had before comes, its slot is noted once more. So
-/// each slot is in the queue once, or not at all, but for those whose times were made shorter.
+/// each slot is in the queue once, or not at all, but for those whose times were made shorter, as that of an address is
+/// that was given back and is leased again. What these leave is removed once it is the greater part.
 #[derive(Debug, Default)]
 struct Expiries {
     /// Seconds since the Unix epoch, and slot.
@@ -87,6 +88,8 @@ struct Expiries {
 
 impl Expiries {
     const NOT_QUEUED: u32 = u32::MAX;
+    /// So many more than two for each slot may be in the queue.
+    const SPARE: usize = 1024;
 
     /// Has a slot looked at in the second in which, or before which, its time comes. One that never comes, or in the
     /// next century, is not noted.
@@ -99,7 +102,16 @@ impl Expiries {
         if second < *queued {
             *queued = second;
             self.queue.push(Reverse((second, slot)));
+            if self.queue.len() > 2 * self.queued.len() + Self::SPARE {
+                self.compact();
+            }
         }
+    }
+
+    /// Leaves of each slot what it is queued for.
+    fn compact(&mut self) {
+        let queued = self.queued.iter().copied().zip(0..).filter(|(second, _)| *second != Self::NOT_QUEUED);
+        self.queue = queued.map(Reverse).collect();
     }
 
     /// The next slot to be looked at.
@@ -301,4 +313,58 @@ fn hash_of_owner(hasher: &RandomState, binding: &Binding) -> u64 {
 
 fn hash_of_client(hasher: &RandomState, link: u32, duid: &[u8], kind: IaKind, iaid: u32) -> u64 {
     hasher.hash_one((link, duid, kind, iaid))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{net::Ipv6Addr, time::Duration};
+
+    use dhcp6_common::wire::Duid;
+
+    use super::{Client, Table, Terms};
+    use crate::{
+        lease::LeaseState,
+        pool::{IaKind, Resource},
+        time::Time,
+    };
+
+    #[test]
+    fn the_queue_of_expiries_grows_with_the_slots_not_with_what_becomes_of_them() {
+        const CLIENTS: u8 = 10;
+        let start = Time::from_millis(1_700_000_000_000);
+        let valid = Duration::from_hours(1);
+        let mut table = Table::default();
+        let lease_of = |number: u8| {
+            let duid = Duid::new(&[number]).unwrap();
+            let resource = Resource::from(Ipv6Addr::from(u128::from(number)));
+            (Client { link: 0, duid, kind: IaKind::Na, iaid: 1 }, resource)
+        };
+        let mut longest = 0;
+        for second in 0..20_000 {
+            let now = start.after(Duration::from_secs(second));
+            for (client, resource) in (0..CLIENTS).map(lease_of) {
+                // Each gives its address back and has it again, every second.
+                table.update(resource, |terms| terms.state = LeaseState::Remembered);
+                let terms = Terms {
+                    state: LeaseState::Bound,
+                    preferred_until: now,
+                    valid_until: now,
+                    expires_at: now,
+                    stored_until: Time::EPOCH,
+                };
+                table.insert(&client, resource, terms);
+                table.update(resource, |terms| terms.expires_at = now.after(valid));
+            }
+            assert_eq!(table.take_expired(now), None);
+            longest = longest.max(table.expiries.queue.len());
+        }
+        assert!(longest < 2000, "{longest} for {CLIENTS} leases");
+        let end = start.after(Duration::from_secs(19_999)).after(valid);
+        assert_eq!(table.take_expired(Time::from_millis(end.as_millis() - 1)), None);
+        for _ in 0..CLIENTS {
+            let resource = table.take_expired(end).expect("all of them end");
+            table.update(resource, |terms| terms.state = LeaseState::Remembered);
+        }
+        assert_eq!(table.take_expired(end), None);
+    }
 }
