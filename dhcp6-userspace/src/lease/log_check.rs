@@ -15,6 +15,9 @@ use super::StoreError;
 const HEADER: usize = 32;
 const FRAME_HEADER: usize = 24;
 
+/// What the header begins with; its last bit tells the byte order of the words that are summed.
+const MAGIC: u32 = 0x377f_0682;
+
 /// Octets in a page, where the header of the log does not say it: SQLite's default.
 const PAGE: usize = 4096;
 
@@ -57,6 +60,9 @@ struct Damage {
 /// Both halves of SQLite's checksum.
 type Checksum = [u32; 2];
 
+/// What all frames of one log have, and those that it has overwritten have not.
+type Salts = [u8; 8];
+
 /// The checksum of `octets`, a multiple of 8, behind what has the checksum `sum`.
 fn checksum(mut sum: Checksum, octets: &[u8], word: fn([u8; 4]) -> u32) -> Checksum {
     let (words, _) = octets.as_chunks::<4>();
@@ -79,23 +85,37 @@ fn find_damage(mut log: impl Read) -> io::Result<Option<Damage>> {
     if !fill(&mut log, &mut header)? {
         return Ok(None);
     }
-    let word = if big_endian(&header, 0) & 1 == 0 { u32::from_le_bytes } else { u32::from_be_bytes };
+    let magic = big_endian(&header, 0);
+    let said = if magic & 1 == 0 { u32::from_le_bytes } else { u32::from_be_bytes };
     let stored = [big_endian(&header, 24), big_endian(&header, 28)];
-    let is_whole = checksum([0, 0], &header[..24], word) == stored;
+    let is_whole = magic & !1 == MAGIC && checksum([0, 0], &header[..24], said) == stored;
+    let word = if is_whole { said } else { u32::from_ne_bytes };
     let page_size = if is_whole { big_endian(&header, 8) as usize } else { PAGE };
-    let mut salts = is_whole.then(|| header[16..24].to_vec());
+    let mut salts = is_whole.then(|| salts_at(&header, 16));
     let mut before = is_whole.then_some(stored);
     let mut damage = (!is_whole).then_some(Damage { offset: 0, lost: 0 });
+    // Salts, and whether it ends a commit.
+    let mut frame_before: Option<(Salts, bool)> = None;
     let mut frame = vec![0; FRAME_HEADER + page_size];
     let mut offset = HEADER as u64;
     while fill(&mut log, &mut frame)? {
         let stored = [big_endian(&frame, 16), big_endian(&frame, 20)];
         let is_commit = big_endian(&frame, 4) != 0;
-        // Without the header, the first frame says which log this is.
-        let is_of_log = frame[8..16] == **salts.get_or_insert_with(|| frame[8..16].to_vec());
-        let follows = before.is_none_or(|sum| {
-            stored == checksum(checksum(sum, &frame[..8], word), &frame[FRAME_HEADER..], word)
-        });
+        let own_salts = salts_at(&frame, 8);
+        let continues =
+            |sum| stored == checksum(checksum(sum, &frame[..8], word), &frame[FRAME_HEADER..], word);
+        // Without the header, the first frame that continues another one says which log this is. No page has the number 0.
+        if salts.is_none()
+            && let (Some(damage), Some((salts_before, was_commit))) = (&mut damage, frame_before)
+            && own_salts == salts_before
+            && big_endian(&frame, 0) != 0
+            && before.is_some_and(continues)
+        {
+            salts = Some(own_salts);
+            damage.lost += u32::from(was_commit);
+        }
+        let is_of_log = salts == Some(own_salts);
+        let follows = before.is_none_or(continues);
         match &mut damage {
             None if is_of_log && follows => {}
             None => damage = Some(Damage { offset, lost: u32::from(is_of_log && is_commit) }),
@@ -104,10 +124,15 @@ fn find_damage(mut log: impl Read) -> io::Result<Option<Damage>> {
             Some(damage) => damage.lost += u32::from(is_of_log && is_commit),
         }
         // A frame whose header is gone says nothing of the next one.
-        before = is_of_log.then_some(stored);
+        before = (is_of_log || salts.is_none()).then_some(stored);
+        frame_before = Some((own_salts, is_commit));
         offset += frame.len() as u64;
     }
     Ok(damage)
+}
+
+fn salts_at(octets: &[u8], offset: usize) -> Salts {
+    *octets[offset..].first_chunk().expect("the header is longer")
 }
 
 /// Whether there was as much left to read.
@@ -231,10 +256,27 @@ mod tests {
         }
         assert!(refused > 20, "{refused}");
         for octet in 0..HEADER {
-            let mut log = log.clone();
-            log[octet] ^= 0x5a;
-            assert!(is_refused(directory.path(), &log), "octet {octet}");
+            for bits in [0x5a, 0x01, 0x80] {
+                let mut log = log.clone();
+                log[octet] ^= bits;
+                assert!(is_refused(directory.path(), &log), "octet {octet}, bits {bits:#x}");
+            }
         }
+    }
+
+    #[test]
+    fn a_header_that_is_gone_hides_no_commits() {
+        let (directory, log) = ten();
+        // The header alone; a sector, a block; and so much that whole frames are gone, too.
+        for gone in [HEADER, 512, 4096, HEADER + FRAME, 3 * 4096] {
+            for filling in [0, 0xff] {
+                let mut log = log.clone();
+                log[..gone].fill(filling);
+                assert!(is_refused(directory.path(), &log), "{gone} octets of {filling:#x}");
+            }
+        }
+        let nothing = vec![0; log.len()];
+        assert_eq!(leases(directory.path(), &nothing).unwrap(), 0, "a log that was never written");
     }
 
     #[test]
