@@ -93,5 +93,23 @@ pub(super) fn update<K: bytemuck::Pod, V: bytemuck::Pod>(map: &MapData, keys: &[
     let result = unsafe {
         libc::syscall(libc::SYS_bpf, BPF_MAP_UPDATE_BATCH, &raw mut attributes, size_of::<BatchAttributes>())
     };
-    if result == 0 { keys.len() } else { attributes.count as usize }
+    if result == 0 { keys.len() } else { taken_before_failure(attributes.count as usize, keys.len()) }
+}
+
+/// How many elements were taken, where not all were. A call that fails before it looks at the first one leaves the count
+/// as it was: where the map may not be written to or there is no memory, depending on the kernel's version.
+fn taken_before_failure(count: usize, wanted: usize) -> usize {
+    if count < wanted { count } else { 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::taken_before_failure;
+
+    #[test]
+    fn a_failure_that_leaves_the_count_alone_has_taken_nothing() {
+        for (count, taken) in [(5, 0), (0, 0), (4, 4)] {
+            assert_eq!(taken_before_failure(count, 5), taken, "{count}");
+        }
+    }
 }
