@@ -2,10 +2,10 @@
 
 use std::{
     fmt::Display,
-    fs::{File, OpenOptions, TryLockError},
+    fs::{File, Metadata, OpenOptions, TryLockError},
     io,
     net::Ipv6Addr,
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
@@ -325,8 +325,8 @@ impl SqliteStore {
         }
         self.rebuild_tried = Some(Instant::now());
         let lock_path = with_suffix(&self.path, LOCK_SUFFIX);
-        // Where its file is gone, another server may have a lock of its own.
-        if !lock_path.exists() {
+        // Where its file is gone, another server may have a lock of its own, even since a moment ago.
+        if !leads_to(&lock_path, &self.lock) {
             self.lock = lock(&self.path)?;
         }
         if *missing == lock_path {
@@ -727,6 +727,13 @@ fn lock(database: &Path) -> Result<File, StoreError> {
         Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path: database.to_owned() }),
         Err(TryLockError::Error(source)) => Err(failed(source)),
     }
+}
+
+/// Whether a name leads to an open file.
+fn leads_to(path: &Path, file: &File) -> bool {
+    let identity = |metadata: Metadata| (metadata.dev(), metadata.ino());
+    let (of_name, of_file) = (path.metadata().map(identity), file.metadata().map(identity));
+    of_name.ok().zip(of_file.ok()).is_some_and(|(of_name, of_file)| of_name == of_file)
 }
 
 /// Creates an empty file where there is none, and makes its name durable. SQLite gives its other files the same
