@@ -398,7 +398,9 @@ impl Engine {
     /// the options of its link, up to what storage covers.
     pub(super) fn kernel_binding(&self, binding: &Binding) -> Option<KernelBinding> {
         let resource = binding.resource;
-        let address = resource.address().filter(|_| binding.is_bound())?;
+        // A lease that storage does not know is nobody's promise yet.
+        let is_stored = binding.terms.stored_until > Time::EPOCH;
+        let address = resource.address().filter(|_| binding.is_bound() && is_stored)?;
         let client = binding.client();
         let link = &self.links[client.link as usize];
         let host = Host::of(&client);

@@ -126,6 +126,7 @@ fn a_failed_commit_withholds_the_reply_and_the_next_message_asks_again() {
         server.store.fail_next(1);
         assert_eq!(server.send(&message), Err(DropReason::StoreFailed));
         assert!(server.store.contents().leases.is_empty() && server.kernel.is_empty());
+        assert_eq!(server.engine.kernel_bindings().count(), 0, "nor is it missed in the kernel");
     }
     let address = server.ask(&Message::rapid(1)).address();
     assert!(server.needed_commit);
