@@ -229,6 +229,8 @@ impl Daemon {
         service::say_stopping();
         self.round();
         self.settle();
+        self.keep_store();
+        self.settle();
         if self.kernel.as_ref().is_some_and(|kernel| !kernel.rows().is_empty()) {
             let horizon = humantime::format_duration(self.config.fast_path.horizon);
             info!(
@@ -255,10 +257,12 @@ impl Daemon {
     /// Tries a store that fails again, so that it is known to work even where nobody asks for anything, and says that
     /// it works once no commit has failed for a tick: it may take some commits and refuse others.
     fn look_after_store(&mut self) {
-        let Some(failures) = self.store_failures else { return };
-        if !self.store_status.ok && self.committer.is_idle() {
-            let changes = self.engine.take_changes();
-            self.begin_commit(changes);
+        let Some(failures) = self.store_failures else {
+            self.keep_store();
+            return;
+        };
+        if !self.store_status.ok {
+            self.try_store();
         }
         let StoreStatus { ok, failed_commits, .. } = self.store_status;
         if ok && failed_commits == failures {
@@ -266,6 +270,14 @@ impl Daemon {
             self.store_failures = None;
         } else {
             self.store_failures = Some(failed_commits);
+        }
+    }
+
+    /// Has a store that is not in its place any more be written anew, or be known to fail: where the kernel answers
+    /// everybody, it may be long until something else is committed, and a server that starts before knows no lease.
+    fn keep_store(&mut self) {
+        if self.committer.store().is_some_and(|store| !store.is_in_place()) {
+            self.try_store();
         }
     }
 
@@ -352,6 +364,14 @@ impl Daemon {
             if !changes.is_empty() {
                 self.begin_commit(changes);
             }
+        }
+    }
+
+    /// Begins a commit even where nothing has changed, unless one is under way.
+    fn try_store(&mut self) {
+        if self.committer.is_idle() {
+            let changes = self.engine.take_changes();
+            self.begin_commit(changes);
         }
     }
 

@@ -470,6 +470,10 @@ impl Store for SqliteStore {
         }
         result
     }
+
+    fn is_in_place(&self) -> bool {
+        self.keep_files().is_ok()
+    }
 }
 
 fn apply(transaction: &Transaction<'_>, change: &Change) -> rusqlite::Result<()> {

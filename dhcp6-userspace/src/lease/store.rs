@@ -56,6 +56,12 @@ pub trait Store: Send {
     ///
     /// None of the changes is stored then, and the contents are what they were.
     fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError>;
+
+    /// Whether what is stored is still where the next server looks for it. Where it is not, the next commit puts it there,
+    /// or fails.
+    fn is_in_place(&self) -> bool {
+        true
+    }
 }
 
 /// One thing that a [`Store`] holds.

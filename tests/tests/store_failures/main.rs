@@ -7,7 +7,7 @@ use std::{
     os::unix::fs::FileExt as _,
     path::Path,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Result, ensure};
@@ -165,6 +165,37 @@ fn files_that_are_deleted() -> Result<()> {
     Ok(())
 }
 
+/// Where the kernel answers everybody, the next commit may be long in coming.
+#[test]
+fn files_that_are_deleted_while_nothing_is_committed() -> Result<()> {
+    if !privileged("files_that_are_deleted_while_nothing_is_committed") {
+        return Ok(());
+    }
+    let wire = Wire::new()?;
+    let mut service = serve(&wire)?;
+    service.serves_a_new_client()?;
+    let delete = |service: &Service<'_>| {
+        let state_dir = service.server.state_dir();
+        fs::read_dir(&state_dir)?.try_for_each(|entry| fs::remove_file(entry?.path()))
+    };
+    delete(&service)?;
+    let deleted = Instant::now();
+    while !service.server.database().exists() {
+        ensure!(deleted.elapsed() < Duration::from_secs(5), "not written anew: {}", service.server.log());
+        thread::sleep(Duration::from_millis(20));
+    }
+    thread::sleep(Duration::from_millis(200));
+    service.survives_a_crash()?;
+    service.serves_the_known_client()?;
+
+    // And no time to notice it before the end.
+    delete(&service)?;
+    service.server.stop()?;
+    service.server.restart()?;
+    service.knows_all()?;
+    service.serves_the_known_client()
+}
+
 #[test]
 fn files_that_are_replaced() -> Result<()> {
     if !privileged("files_that_are_replaced") {
@@ -174,9 +205,10 @@ fn files_that_are_replaced() -> Result<()> {
         let wire = Wire::new()?;
         let mut service = serve(&wire)?;
         let path = service.server.state_dir().join(name);
-        let aside = path.with_extension("aside");
+        let (aside, copy) = (path.with_extension("aside"), path.with_extension("copy"));
+        fs::copy(&path, &copy)?;
         fs::rename(&path, &aside)?;
-        fs::copy(&aside, &path)?;
+        fs::rename(&copy, &path)?;
         service.fails("is not what was opened")?;
         fs::rename(&aside, &path)?;
         service.recovers()?;
