@@ -132,8 +132,8 @@ const PUT_CLOCK: &str = "INSERT OR REPLACE INTO clock VALUES (1, :boot_id, :boot
 const PUT_SERVER_DUID: &str = "INSERT OR REPLACE INTO server VALUES (1, :duid)";
 const REMOVE_CONFLICT: &str = "DELETE FROM conflicts WHERE address = :address AND length = :length";
 
-/// How long a commit waits for somebody who writes to the database by hand. The server answers nobody
-/// meanwhile, so that only the first one waits, until one succeeds.
+/// How long a commit waits for somebody who writes to the database by hand. Nothing new is promised meanwhile, so that
+/// only the first one waits, until one succeeds.
 const BUSY_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// The same up to the first commit that succeeds, when nobody is to be answered.
