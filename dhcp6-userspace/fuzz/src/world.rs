@@ -487,10 +487,8 @@ fn cleared(changes: &[Change]) -> HashSet<Resource> {
         match change {
             Change::RemoveConflict(resource) => _ = cleared.insert(*resource),
             Change::PutConflict(conflict) => _ = cleared.remove(&conflict.resource),
-            Change::PutLease(_)
-            | Change::RemoveLease(_)
-            | Change::PutClock(_)
-            | Change::PutServerDuid(_) => {}
+            Change::PutLease(_) | Change::RemoveLease(_) | Change::PutClock(_) | Change::PutServerDuid(_) => {
+            }
         }
     }
     cleared
