@@ -1,6 +1,7 @@
 //! A dhcp6d of the tests' own.
 
 use std::{
+    ffi::OsString,
     fs,
     os::unix::fs::chown,
     path::{Path, PathBuf},
@@ -31,6 +32,10 @@ use crate::{
 
 /// How long a server may take to start or to stop.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+const CANNOT_START: &str = "cannot start dhcp6d";
+/// Where a process says that it serves (sd_notify).
+const NOTIFY_SOCKET: &str = "NOTIFY_SOCKET";
 
 /// The directory of the programs under test: where `cargo xtask` says, or target/release.
 pub fn binary(name: &str) -> PathBuf {
@@ -89,6 +94,8 @@ pub struct Server<'a> {
     account: Account,
     directory: TempDir,
     pin_dir: PathBuf,
+    /// Of the process, from the next start on.
+    environment: Vec<(&'static str, OsString)>,
     /// `None` before the first start.
     child: Option<Child>,
     /// Native XDP_TX over veth is delivered only where the peer runs a native program: one that passes all.
@@ -198,7 +205,16 @@ domain_search = ["example.net"]
         if account.user.is_some() {
             chown(directory.path(), account.user, account.user)?;
         }
-        Ok(Self { namespace: &wire.server, account, directory, pin_dir, child: None, _peer: peer })
+        let environment = Vec::new();
+        Ok(Self {
+            namespace: &wire.server,
+            account,
+            directory,
+            pin_dir,
+            environment,
+            child: None,
+            _peer: peer,
+        })
     }
 
     /// Kills the server as a power cut would (SIGKILL).
@@ -229,7 +245,8 @@ domain_search = ["example.net"]
     ///
     /// The system's.
     pub fn spawn(&mut self) -> Result<()> {
-        self.child = Some(spawn(self.namespace, self.directory.path(), self.account, None)?);
+        let mut command = command(self.namespace, self.directory.path(), self.account)?;
+        self.child = Some(command.envs(self.environment.clone()).spawn().context(CANNOT_START)?);
         Ok(())
     }
 
@@ -239,8 +256,15 @@ domain_search = ["example.net"]
     ///
     /// The system's.
     pub fn spawn_notifying(&mut self, notify: &Path) -> Result<()> {
-        self.child = Some(spawn(self.namespace, self.directory.path(), self.account, Some(notify))?);
+        self.environment.push((NOTIFY_SOCKET, notify.into()));
+        self.spawn()?;
+        self.environment.pop();
         Ok(())
+    }
+
+    /// Sets a variable of the process's environment, from the next start on.
+    pub fn set_environment(&mut self, name: &'static str, value: impl Into<OsString>) {
+        self.environment.push((name, value.into()));
     }
 
     /// The process, where one was started.
@@ -459,7 +483,7 @@ impl Drop for Server<'_> {
     }
 }
 
-fn spawn(namespace: &Namespace, directory: &Path, account: Account, notify: Option<&Path>) -> Result<Child> {
+fn command(namespace: &Namespace, directory: &Path, account: Account) -> Result<Command> {
     let log = fs::OpenOptions::new().create(true).append(true).open(directory.join("log"))?;
     let program = binary("dhcp6d");
     let mut command = match account.user {
@@ -471,14 +495,8 @@ fn spawn(namespace: &Namespace, directory: &Path, account: Account, notify: Opti
             command
         }
     };
-    command
-        .envs(notify.map(|socket| ("NOTIFY_SOCKET", socket)))
-        .arg("--config")
-        .arg(directory.join("dhcp6d.toml"))
-        .stdin(Stdio::null())
-        .stderr(log)
-        .spawn()
-        .context("cannot start dhcp6d")
+    command.arg("--config").arg(directory.join("dhcp6d.toml")).stdin(Stdio::null()).stderr(log);
+    Ok(command)
 }
 
 /// Attaches the project's own XDP program, without a link to serve, to the client's interface.

@@ -1,4 +1,4 @@
-//! The DHCPv6 clients and relay agents that the server is demonstrated and tested with.
+//! The DHCPv6 clients, relay agents and other programs that the server is demonstrated and tested with.
 
 use crate::setup::{Host, Need, Packages};
 use crate::workspace::Workspace;
@@ -55,6 +55,15 @@ pub(crate) const DHCRELAY: Need = Need {
     debian: &["isc-dhcp-relay"],
     fedora: &["dhcp-relay"],
     arch: &["dhcp"],
+};
+
+/// libfaketime, whose library is in no directory of programs: the program `faketime` comes with it.
+pub(crate) const FAKETIME: Need = Need {
+    programs: &["faketime"],
+    reason: "faketime, with which an end-to-end test steps the server's wall clock",
+    debian: &["faketime"],
+    fedora: &["libfaketime"],
+    arch: &["libfaketime"],
 };
 
 /// Installs them, or says that they are missing: what uses them does without, skips or fails by itself.

@@ -9,7 +9,7 @@ use std::thread;
 use anyhow::{Result, bail};
 
 use self::report::{Report, Tally};
-use crate::clients::{self, DHCLIENT, DHCP6C, DHCPCD, DHCRELAY, DIBBLER, NETWORKD};
+use crate::clients::{self, DHCLIENT, DHCP6C, DHCPCD, DHCRELAY, DIBBLER, FAKETIME, NETWORKD};
 use crate::setup;
 use crate::workspace::Workspace;
 use crate::{bench, build, command, fuzz, matrix};
@@ -39,7 +39,7 @@ fn steps(workspace: &Workspace, report: &mut Report) -> Option<()> {
 
     let tools = report.step("setup", |_| {
         let tools = setup::run(workspace)?;
-        clients::provide(workspace, &[DHCRELAY, DHCLIENT, DHCPCD, DHCP6C, DIBBLER, NETWORKD]);
+        clients::provide(workspace, &[DHCRELAY, DHCLIENT, DHCPCD, DHCP6C, DIBBLER, NETWORKD, FAKETIME]);
         Ok(tools)
     })?;
     report.step("format", |_| {
