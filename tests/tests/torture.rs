@@ -31,7 +31,8 @@ fn survives(crash: Crash) -> Result<()> {
     }
     println!("{crash:?}, seed {seed}: {outcome}");
     assert!(outcome.is_clean(), "{crash:?}, seed {seed}: {outcome}");
-    assert_eq!(outcome.crashes, 2 * CRASHES);
+    assert!(outcome.crashes >= 2 * CRASHES, "{outcome}");
+    assert!(outcome.relayed > 0, "nothing came by way of a relay agent");
     assert!(outcome.compared > 0, "nothing was promised");
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use dhcp6_common::wire::{Duid, MESSAGE_HEADER_LEN, MessageType, OptionCode, OptionWalker};
+use dhcp6_common::wire::{Duid, MESSAGE_HEADER_LEN, MessageType, OptionCode, OptionWalker, SERVER_PORT};
 use dhcp6_userspace::{
     clock::Clock,
     pool::{IaKind, Prefix, Resource},
@@ -42,6 +42,13 @@ pub const PREFIXES: &str = "2001:db8:8000::/50";
 /// The length of delegated prefixes.
 pub const DELEGATED_LENGTH: u8 = 56;
 
+/// How many of a hundred messages come by way of a relay agent.
+const RELAYED: u32 = 20;
+/// An address of the relay agent's on the clients' link.
+const LINK_ADDRESS: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1);
+/// What precedes the options of a Relay-forward and a Relay-reply (RFC 9915, section 9).
+const RELAY_HEADER_LEN: usize = 34;
+
 /// A transaction identifier.
 type Transaction = [u8; 3];
 
@@ -70,9 +77,10 @@ struct Waiting {
     until: Instant,
 }
 
-/// All clients, at one socket.
+/// All clients, at one socket, and a relay agent, at another.
 pub struct Load {
     socket: BareClient,
+    relay: BareClient,
     /// What times are by.
     pub clock: Clock,
     rng: StdRng,
@@ -83,6 +91,8 @@ pub struct Load {
     pub ledger: Ledger,
     /// Replies that acknowledged a lease.
     pub replies: u64,
+    /// Of these, those by way of the relay agent.
+    pub relayed: u64,
 }
 
 impl Load {
@@ -106,6 +116,7 @@ impl Load {
         };
         Ok(Self {
             socket: BareClient::open(namespace)?,
+            relay: BareClient::open_on(namespace, SERVER_PORT, SERVER_PORT)?,
             clock: Clock::start(None).0,
             rng: StdRng::seed_from_u64(seed),
             clients: (0..CLIENTS).map(client).collect(),
@@ -113,6 +124,7 @@ impl Load {
             server: None,
             ledger: Ledger::default(),
             replies: 0,
+            relayed: 0,
         })
     }
 
@@ -144,6 +156,11 @@ impl Load {
         while let Some(message) = self.socket.poll()? {
             self.hear(&message)?;
         }
+        while let Some(message) = self.relay.poll()? {
+            let before = self.replies;
+            self.hear(inside(&message)?)?;
+            self.relayed += self.replies - before;
+        }
         Ok(())
     }
 
@@ -167,7 +184,8 @@ impl Load {
             }
             if matches!(waiting.kind, MessageType::Release | MessageType::Decline) {
                 waiting.until = patience(&mut self.rng);
-                self.socket.send(&waiting.message)?;
+                let message = waiting.message.clone();
+                self.transmit(&message)?;
                 return Ok(true);
             }
             self.waiting.remove(&waiting.transaction);
@@ -245,11 +263,21 @@ impl Load {
         }
         let message = message.build();
         let sent_at = self.clock.now();
-        self.socket.send(&message)?;
+        self.transmit(&message)?;
         let until = patience(&mut self.rng);
         self.clients[index].waiting = Some(Waiting { kind, transaction, message, sent_at, until });
         self.waiting.insert(transaction, index);
         Ok(())
+    }
+
+    /// Sends a message, straight or by way of the relay agent.
+    fn transmit(&mut self, message: &[u8]) -> Result<()> {
+        if self.rng.random_range(0..100) >= RELAYED {
+            return self.socket.send(message);
+        }
+        let header =
+            [&[MessageType::RelayForward as u8, 0][..], &LINK_ADDRESS.octets(), &[0xfe; 16]].concat();
+        self.relay.send(&MessageBuilder::from(header).option(OptionCode::RELAY_MESSAGE, message).build())
     }
 
     /// Takes up an answer, if somebody waits for it.
@@ -315,6 +343,15 @@ impl Load {
         }
         self.replies += u64::from(acknowledges);
     }
+}
+
+/// What a Relay-reply carries.
+fn inside(message: &[u8]) -> Result<&[u8]> {
+    ensure!(message.first() == Some(&(MessageType::RelayReply as u8)), "not a Relay-reply: {message:02x?}");
+    let mut options =
+        OptionWalker::new(message.get(RELAY_HEADER_LEN..).unwrap_or_default()).filter_map(Result::ok);
+    let found = options.find(|option| option.code == OptionCode::RELAY_MESSAGE);
+    Ok(found.context("a Relay-reply without a message")?.value)
 }
 
 fn patience(rng: &mut StdRng) -> Instant {

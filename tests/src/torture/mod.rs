@@ -42,6 +42,12 @@ const DATABASE: &str = "leases.sqlite";
 const DATABASE_FILES: [&str; 2] = [DATABASE, "leases.sqlite-wal"];
 /// How many broken promises of a kind are described.
 const MOST_REPORTS: usize = 10;
+/// How likely a second crash is right after the first.
+const AGAIN: f64 = 0.2;
+/// How long after its start the server crashes then, at most.
+const EARLY: Duration = Duration::from_millis(100);
+/// How likely it is that a server that has just become ready is told to read its configuration again.
+const RELOAD: f64 = 0.4;
 /// How often the clients have a turn.
 const TURN: Duration = Duration::from_micros(200);
 /// How long a server may take to start.
@@ -70,6 +76,10 @@ pub struct Outcome {
     pub syncs: u64,
     /// Replies that acknowledged a lease.
     pub replies: u64,
+    /// Of these, those by way of a relay agent.
+    pub relayed: u64,
+    /// How often the server was told to read its configuration again.
+    pub reloads: u32,
     /// Replies by the XDP program.
     pub by_kernel: u64,
     /// Leases that were acknowledged.
@@ -97,6 +107,8 @@ impl Outcome {
         self.mid_write += other.mid_write;
         self.syncs += other.syncs;
         self.replies += other.replies;
+        self.relayed += other.relayed;
+        self.reloads += other.reloads;
         self.by_kernel += other.by_kernel;
         self.acknowledged += other.acknowledged;
         self.compared += other.compared;
@@ -116,7 +128,12 @@ impl fmt::Display for Outcome {
         let by_daemon = replies.saturating_sub(*by_kernel);
         writeln!(f, ")")?;
         writeln!(f, "  leases acknowledged  {}", self.acknowledged)?;
-        writeln!(f, "    Replies by the daemon {by_daemon}, by the kernel {by_kernel}")?;
+        writeln!(
+            f,
+            "    Replies by the daemon {by_daemon} ({} relayed), by the kernel {by_kernel}",
+            self.relayed
+        )?;
+        writeln!(f, "  reloads {}", self.reloads)?;
         writeln!(
             f,
             "  compared with the store: promises {}, entries of the kernel {}",
@@ -141,7 +158,6 @@ impl fmt::Display for Outcome {
 /// Where the test cannot be made, or the server does not start again.
 pub fn torture(crash: Crash, plane: Plane, times: u32, seed: u64, progress: impl FnMut()) -> Result<Outcome> {
     let wire = Wire::new()?;
-    let last = Ipv6Addr::from(u128::from(FIRST_ADDRESS) + u128::from(ADDRESSES));
     let prefixes =
         format!("[[link.prefix_pool]]\nprefix = \"{PREFIXES}\"\ndelegated_length = {DELEGATED_LENGTH}\n");
     let additions = Additions {
@@ -149,7 +165,7 @@ pub fn torture(crash: Crash, plane: Plane, times: u32, seed: u64, progress: impl
         link: &format!(
             "preferred_lifetime = \"6s\"\nvalid_lifetime = \"{VALID_LIFETIME}s\"\ndecline_hold = \"3s\""
         ),
-        pool: &format!("exclude = [\"{last}-2001:db8:1::ffff\"]"),
+        pool: &excluded(ADDRESSES),
         file: &prefixes,
         ..Additions::default()
     };
@@ -166,15 +182,22 @@ pub fn torture(crash: Crash, plane: Plane, times: u32, seed: u64, progress: impl
     let mut test =
         Test { server: &mut server, load, disk, seed, rng, answered: 0, outcome: Outcome::default() };
     let result = test.run(times, progress);
-    let Test { load: Load { ledger, replies, .. }, disk, mut outcome, .. } = test;
+    let Test { load: Load { ledger, replies, relayed, .. }, disk, mut outcome, .. } = test;
     // Nobody may have the disk in use when it is unmounted.
     server.kill().ok();
     drop(disk);
     result?;
     let Ledger { acknowledged, compared, lost, duplicated, .. } = ledger;
     outcome.replies = replies;
+    outcome.relayed = relayed;
     outcome.add(Outcome { acknowledged, compared, lost, duplicated, ..Outcome::default() });
     Ok(outcome)
+}
+
+/// The key of a pool that leaves so many addresses in it.
+fn excluded(left: u16) -> String {
+    let first = Ipv6Addr::from(u128::from(FIRST_ADDRESS) + u128::from(left));
+    format!("exclude = [\"{first}-2001:db8:1::ffff\"]")
 }
 
 /// When a crash comes.
@@ -207,6 +230,13 @@ impl Test<'_, '_> {
             self.server.spawn()?;
             self.wait_for(moment)?;
             self.crash()?;
+            if self.rng.random_bool(AGAIN) {
+                self.server.spawn()?;
+                let after = Duration::from_micros(self.rng.random_range(0..EARLY.as_micros() as u64));
+                self.serve(Instant::now() + after)?;
+                self.crash()?;
+                self.outcome.at_start += 1;
+            }
             // The kernel may go on answering meanwhile.
             let down = Duration::from_millis(self.rng.random_range(0..30));
             self.serve(Instant::now() + down)?;
@@ -254,6 +284,7 @@ impl Test<'_, '_> {
                 match (self.server.is_ready(), moment) {
                     (Ok(true), Moment::Ready(after)) => {
                         is_ready = true;
+                        self.reload()?;
                         at = Some(Instant::now() + after);
                     }
                     (Err(_), _) if self.power_is_gone() => {}
@@ -265,6 +296,20 @@ impl Test<'_, '_> {
         }
         self.outcome.at_start += u32::from(!is_ready);
         self.outcome.mid_write += u32::from(self.power_is_gone());
+        Ok(())
+    }
+
+    /// Tells the server, or does not, to read its configuration again, and does not wait for it. The pool has half
+    /// its size then, or all of it, or what it had.
+    fn reload(&mut self) -> Result<()> {
+        if !self.rng.random_bool(RELOAD) {
+            return Ok(());
+        }
+        let [whole, half] = [ADDRESSES, ADDRESSES / 2].map(excluded);
+        let (from, to) = if self.rng.random() { (whole, half) } else { (half, whole) };
+        self.server.configure(|text| text.replace(&from, &to))?;
+        self.server.hang_up()?;
+        self.outcome.reloads += 1;
         Ok(())
     }
 
