@@ -82,6 +82,8 @@ pub struct Outcome {
     pub reloads: u32,
     /// Replies by the XDP program.
     pub by_kernel: u64,
+    /// Of these, those that came while no daemon ran.
+    pub while_down: u64,
     /// Leases that were acknowledged.
     pub acknowledged: u64,
     /// Comparisons of a promise with the store.
@@ -110,6 +112,7 @@ impl Outcome {
         self.relayed += other.relayed;
         self.reloads += other.reloads;
         self.by_kernel += other.by_kernel;
+        self.while_down += other.while_down;
         self.acknowledged += other.acknowledged;
         self.compared += other.compared;
         self.compared_in_kernel += other.compared_in_kernel;
@@ -130,8 +133,8 @@ impl fmt::Display for Outcome {
         writeln!(f, "  leases acknowledged  {}", self.acknowledged)?;
         writeln!(
             f,
-            "    Replies by the daemon {by_daemon} ({} relayed), by the kernel {by_kernel}",
-            self.relayed
+            "    Replies by the daemon {by_daemon} ({} relayed), by the kernel {by_kernel} ({} while no daemon ran)",
+            self.relayed, self.while_down
         )?;
         writeln!(f, "  reloads {}", self.reloads)?;
         writeln!(
@@ -239,7 +242,9 @@ impl Test<'_, '_> {
             }
             // The kernel may go on answering meanwhile.
             let down = Duration::from_millis(self.rng.random_range(0..30));
+            let before = self.load.replies;
             self.serve(Instant::now() + down)?;
+            self.outcome.while_down += self.load.replies - before;
             self.compare()?;
             progress();
             if !self.load.ledger.is_clean() {
