@@ -30,7 +30,8 @@ pub enum Doubt {
     Stepped(Duration),
     /// It is before what an earlier server has seen, by so much. The server goes on from there.
     Behind(Duration),
-    /// It is so far behind what an earlier server has seen that it is hardly right. The server believes it.
+    /// It is so far behind what an earlier server has seen that it is hardly right. The server believes it, but not that
+    /// the leases of then have ended.
     FarAhead(Duration),
 }
 
@@ -51,7 +52,8 @@ impl fmt::Display for Doubt {
             ),
             Self::FarAhead(by) => write!(
                 f,
-                "the wall clock is {} behind the last lease in the store: is it right? the leases of before have ended",
+                "the wall clock is {} behind the last lease in the store: is it right? the leases of then last as much \
+                 longer",
                 rounded(by)
             ),
         }

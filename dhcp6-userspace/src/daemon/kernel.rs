@@ -107,7 +107,10 @@ impl Kernel {
         let served = served.filter(|binding| interfaces.iter().any(|(slot, _)| *slot == binding.link));
         *refused = fast_path.bindings.fill(served.map(|binding| entry(&binding, clock, (0, 0))));
         if *refused > 0 {
-            warn!("the maps have no room for {refused} clients, which are answered by the daemon only");
+            warn!(
+                "the maps have no room for {refused} clients, which are answered by the daemon only: raise \
+                 [fast_path] max_bindings"
+            );
         }
     }
 
@@ -228,7 +231,10 @@ impl Kernel {
         let bindings = &mut self.fast_path.bindings;
         if let Err(failure) = bindings.put(link, &duid, address.octets(), iaid, serve_until) {
             if self.refused == 0 {
-                warn!("{failure}: this client, and perhaps others, are answered by the daemon only");
+                warn!(
+                    "{failure}: this client, and perhaps others, are answered by the daemon only; where the map is full, raise \
+                     [fast_path] max_bindings"
+                );
             }
             self.refused += 1;
             // What the map may still hold of the client is not what the engine says.

@@ -32,10 +32,10 @@ use self::{
     kernel::Kernel,
     listeners::{Listener, interfaces},
     stats::Stats,
-    taking_up::take_up,
+    taking_up::{hold_on, take_up},
 };
 use crate::{
-    clock::Clock,
+    clock::{Clock, Doubt},
     config::{Config, StoreKind},
     control::{ControlServer, Query, Question, ReloadStatus, StoreStatus, ask},
     engine::{Answer, Arrival, DropReason, Engine},
@@ -116,9 +116,13 @@ impl Daemon {
         let stored_in = stored_in.cloned();
         let kept = server_duid(state_dir, store.server_duid()?)?;
         let duid = config.server.duid.unwrap_or(kept);
-        let (clock, doubt) = Clock::start(store.clock()?.as_ref());
+        let before = store.clock()?;
+        let (clock, doubt) = Clock::start(before.as_ref());
         if let Some(doubt) = doubt {
             warn!("{doubt}");
+        }
+        if let (Some(Doubt::FarAhead(pause)), Some(before)) = (doubt, before) {
+            hold_on(&mut *store, before.seen, pause, clock.reading())?;
         }
         let now = clock.now();
         let engine = take_up(&config, duid, &mut *store, now)?;

@@ -52,7 +52,7 @@ pub enum MapError {
         expected: u32,
     },
     /// A read or a write failed.
-    #[error("cannot access the map {name}: {source}")]
+    #[error("cannot access the map {name}: {}", causes(source))]
     Access {
         /// The map.
         name: &'static str,
@@ -67,6 +67,12 @@ pub enum MapError {
         /// What the kernel said.
         source: io::Error,
     },
+}
+
+/// An error with all that it came from: aya says what the kernel answered only behind its own words.
+fn causes(error: &dyn std::error::Error) -> String {
+    let behind = std::iter::successors(error.source(), |error| error.source());
+    behind.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 impl MapError {

@@ -15,6 +15,9 @@ use super::{
     sqlite::{failed, with_suffix},
 };
 
+/// What stands behind the name of the database in that of a copy that is whole, and on its way to its place.
+const WHOLE: &str = ".whole";
+
 /// Writes what `connection` reads to a new database at `path`, in place of what is left there of the files that it has
 /// open. It is durable when this returns, and `connection` still reads the old files.
 ///
@@ -32,6 +35,20 @@ pub(super) fn rebuild(connection: &Connection, path: &Path) -> Result<(), StoreE
     result
 }
 
+/// Puts a copy that is whole in its place, where the server that wrote it came to its end in between. Where there is a
+/// database, such a copy is of no use any more.
+///
+/// # Errors
+///
+/// [`StoreError::File`].
+pub(super) fn finish(path: &Path) -> Result<(), StoreError> {
+    let whole = with_suffix(path, WHOLE);
+    if path.exists() {
+        return remove(&whole);
+    }
+    if whole.exists() { put_in_place(&whole, path) } else { Ok(()) }
+}
+
 fn replace(connection: &Connection, path: &Path, copy: &Path) -> Result<(), StoreError> {
     remove(copy)?;
     // SQLite fills an empty file, which keeps its mode, but does not sync it.
@@ -40,11 +57,18 @@ fn replace(connection: &Connection, path: &Path, copy: &Path) -> Result<(), Stor
     let name = copy.to_string_lossy();
     connection.execute("VACUUM INTO ?1", [&*name]).map_err(failed("copy", path))?;
     created.sync_all().map_err(file("sync", copy))?;
+    let whole = with_suffix(path, WHOLE);
+    fs::rename(copy, &whole).map_err(file("rename", copy))?;
+    sync_parent(path).map_err(file("sync the directory of", path))?;
+    put_in_place(&whole, path)
+}
+
+fn put_in_place(whole: &Path, path: &Path) -> Result<(), StoreError> {
     // A log beside a database that it does not belong to would damage that.
     for suffix in ["-wal", "-shm"] {
         remove(&with_suffix(path, suffix))?;
     }
-    fs::rename(copy, path).map_err(file("rename", copy))?;
+    fs::rename(whole, path).map_err(file("rename", whole))?;
     sync_parent(path).map_err(file("sync the directory of", path))
 }
 
@@ -134,6 +158,30 @@ mod tests {
                 "{gone:?}"
             );
         }
+    }
+
+    #[test]
+    fn a_copy_that_is_whole_is_taken_where_there_is_no_database() {
+        let directory = tempfile::tempdir().unwrap();
+        let database = directory.path().join("leases.sqlite");
+        let whole = with_suffix(&database, ".whole");
+        let mut store = SqliteStore::open(&database).unwrap();
+        store.commit(&leases(0, 10)).unwrap();
+        drop(store);
+        // The server that wrote it ended before it was in its place, once with the old log removed and once without.
+        for log in [None, Some(&b"the log of a database that is gone"[..])] {
+            fs::rename(&database, &whole).unwrap();
+            if let Some(octets) = log {
+                fs::write(with_suffix(&database, "-wal"), octets).unwrap();
+            }
+            let mut store = SqliteStore::open(&database).unwrap();
+            assert_eq!(store.load().unwrap().leases.len(), 10);
+            assert!(!whole.exists());
+        }
+        // With a database in its place, it is of an earlier time.
+        fs::write(&whole, "old").unwrap();
+        assert_eq!(SqliteStore::open(&database).unwrap().load().unwrap().leases.len(), 10);
+        assert!(!whole.exists());
     }
 
     #[test]

@@ -22,7 +22,11 @@ use tracing::warn;
 
 use super::{
     Change, ClockReading, Conflict, ConflictCause, Lease, LeaseState, Store, StoreError,
-    durable::sync_parent, log_check::check_log, open_files::OpenFiles, rebuild::rebuild, store,
+    durable::sync_parent,
+    log_check::check_log,
+    open_files::OpenFiles,
+    rebuild::{self, rebuild},
+    store,
 };
 use crate::{
     pool::{Prefix, Resource},
@@ -189,6 +193,7 @@ impl SqliteStore {
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, StoreError> {
         let path = path.into();
         let lock = lock(&path)?;
+        rebuild::finish(&path)?;
         check_log(&path, &with_suffix(&path, "-wal"))?;
         create_durably(&path)?;
         Self::open_locked(path, lock)
