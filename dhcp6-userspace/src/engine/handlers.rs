@@ -136,14 +136,19 @@ impl Engine {
                 Ok(self.renew(now, &asker, duid, &body, bind))
             }
             ClientMessage::Release(duid, body) => {
-                Ok(self.give_back(&asker, duid, &body, |engine, _, resource| engine.release(resource)))
+                Ok(self.give_back(&asker, duid, &body, |engine, _, resource| {
+                    engine.release(resource);
+                    true
+                }))
             }
             ClientMessage::Decline(duid, body) => {
                 Ok(self.give_back(&asker, duid, &body, |engine, client, resource| {
                     // Only addresses can be declined.
-                    if client.kind == IaKind::Na {
+                    let is_address = client.kind == IaKind::Na;
+                    if is_address {
                         engine.decline(now, client, resource);
                     }
+                    is_address
                 }))
             }
             ClientMessage::ForOtherServer(duid, body) => {
@@ -273,21 +278,21 @@ impl Engine {
         Ok(draft.finish(asker.duid.as_ref()))
     }
 
-    /// Sections 18.3.7 and 18.3.8: Release and Decline, which differ in what becomes of the resource.
+    /// Sections 18.3.7 and 18.3.8: Release and Decline, which differ in what becomes of the resource. `end` returns
+    /// whether anything does.
     fn give_back(
         &mut self,
         asker: &Asker<'_>,
         duid: Duid,
         body: &Body<'_>,
-        end: impl Fn(&mut Self, &Client, Resource),
+        end: impl Fn(&mut Self, &Client, Resource) -> bool,
     ) -> Answer {
         let mut draft = Draft::new(MessageType::Reply, body);
         for ia in &body.ias {
             let client = client_of(asker.link, duid, ia);
             match self.table.bound(&client) {
                 Some(resource) if ia.named.contains(&resource) => {
-                    end(self, &client, resource);
-                    draft.needs_commit = true;
+                    draft.needs_commit |= end(self, &client, resource);
                 }
                 // What is not in the IA is ignored, and the client keeps what it has.
                 Some(_) => {}

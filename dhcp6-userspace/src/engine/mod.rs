@@ -105,7 +105,7 @@ pub struct Answer {
     pub port: AnswerPort,
     /// The message's octets.
     pub message: Vec<u8>,
-    /// Whether it promises what only the commit of this round's batch puts into storage.
+    /// Whether it promises what only the next commit puts into storage. There is something to commit then.
     pub needs_commit: bool,
 }
 

@@ -239,6 +239,7 @@ fn a_prefix_cannot_be_declined() {
     let given = server.ask(&of(MessageType::Request, &[])).prefix().to_string();
     let reply = server.ask(&of(MessageType::Decline, &[&given]));
     assert_eq!(reply.status(), Some(StatusCode::Success));
+    assert!(server.changes.is_empty() && !server.needed_commit, "no commit comes that it could wait for");
     assert_eq!(server.ask(&of(MessageType::Renew, &[&given])).prefix(), prefix(&given));
 }
 

@@ -143,6 +143,7 @@ impl Server {
     fn commit(&mut self, crash: Option<Crash>, meanwhile: impl FnOnce(&mut Self)) -> Option<bool> {
         self.changes = self.engine.take_changes();
         let changes = self.changes.clone();
+        assert!(!self.needed_commit || !changes.is_empty(), "an answer waits for a commit of nothing");
         meanwhile(self);
         if crash == Some(Crash::BeforeCommit) {
             return None;
