@@ -61,8 +61,15 @@ const CLOCK_READINGS: Duration = Duration::from_mins(1);
 /// How long interfaces may take to get their link-local addresses.
 const INTERFACE_PATIENCE: Duration = Duration::from_secs(10);
 
-/// An answer, with the index of the socket that it leaves by, and where it goes.
-type Addressed = (usize, Path, Answer);
+/// An answer and its way.
+struct Addressed {
+    /// Index of the socket that it leaves by.
+    socket: usize,
+    path: Path,
+    /// When the engine gave it: what it promises is stored as of then.
+    given: Time,
+    answer: Answer,
+}
 
 /// A server that is ready to run.
 pub struct Daemon {
@@ -325,7 +332,7 @@ impl Daemon {
                         let mac = observer.as_mut().and_then(|observer| observer.mac_of(*path.source.ip()));
                         let arrival = Arrival { link: *link, mac, multicast };
                         match self.engine.handle(now, arrival, payload) {
-                            Ok(answer) => answers.push((index, path, answer)),
+                            Ok(answer) => answers.push(Addressed { socket: index, path, given: now, answer }),
                             Err(reason) => self.stats.dropped(reason),
                         }
                     }
@@ -352,7 +359,7 @@ impl Daemon {
             kernel.forget(&forgotten);
         }
         for addressed in answers {
-            if addressed.2.needs_commit {
+            if addressed.answer.needs_commit {
                 self.waiting.push(addressed);
             } else {
                 self.send(addressed);
@@ -406,8 +413,14 @@ impl Daemon {
                 if let Some(kernel) = &mut self.kernel {
                     kernel.serve(served);
                 }
+                let now = self.clock.now();
                 for addressed in answers {
-                    self.send(addressed);
+                    // A lifetime counts from when the client hears of it, and storage is half a horizon ahead.
+                    if now.since(addressed.given) <= self.config.fast_path.horizon / 2 {
+                        self.send(addressed);
+                    } else {
+                        self.stats.dropped(DropReason::StoreFailed);
+                    }
                 }
                 self.commit();
             }
@@ -441,7 +454,7 @@ impl Daemon {
         is_stored
     }
 
-    fn send(&mut self, (socket, path, answer): Addressed) {
+    fn send(&mut self, Addressed { socket, path, answer, .. }: Addressed) {
         let Answer { kind, port, message, .. } = answer;
         match self.sockets[socket].socket.send(&path, port, &message) {
             Ok(()) => self.stats.sent(kind),

@@ -48,7 +48,15 @@ fn serve(wire: &Wire) -> Result<Service<'_>> {
 
 /// A server whose state is on a disk that can be told to fail. The disk has to outlive it.
 fn serve_from_disk(wire: &Wire) -> Result<(Service<'_>, Mounted)> {
-    let mut server = Server::prepare(wire, Plane::Native, &Additions::default())?;
+    serve_from_disk_with(wire, Plane::Native, &Additions::default())
+}
+
+fn serve_from_disk_with<'a>(
+    wire: &'a Wire,
+    plane: Plane,
+    additions: &Additions<'_>,
+) -> Result<(Service<'a>, Mounted)> {
+    let mut server = Server::prepare(wire, plane, additions)?;
     fs::create_dir(server.state_dir())?;
     let mounted = Mounted::new(Disk::default(), &server.state_dir())?;
     server.restart()?;
@@ -66,6 +74,25 @@ fn a_file_system_that_becomes_read_only() -> Result<()> {
     service.fails("Read-only file system")?;
     mounted.disk().faults.clear();
     service.recovers()?;
+    service.survives_a_crash()?;
+    service.server.kill()
+}
+
+/// An answer that comes late promises more than storage says: a lifetime counts from when the client hears of it.
+#[test]
+fn a_disk_that_hangs() -> Result<()> {
+    if !privileged("a_disk_that_hangs") || !has_fuse() {
+        return Ok(());
+    }
+    let wire = Wire::new()?;
+    let additions = Additions { fast_path: "horizon = \"6s\"", ..Additions::default() };
+    let (mut service, mounted) = serve_from_disk_with(&wire, Plane::DaemonOnly, &additions)?;
+    for (pause, is_answered) in [(Duration::from_secs(1), true), (Duration::from_secs(5), false)] {
+        let disk = mounted.disk();
+        let answered = service.answers_a_new_client_after(pause, || drop(disk))?;
+        ensure!(answered == is_answered, "after {pause:?}: {answered}");
+        service.serves_who_was_refused()?;
+    }
     service.survives_a_crash()?;
     service.server.kill()
 }

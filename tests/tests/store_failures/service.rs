@@ -73,6 +73,20 @@ impl<'a> Service<'a> {
         Ok(())
     }
 
+    /// Whether a client that is new is answered once the disk, which has hung for so long, goes on. Not before.
+    pub(crate) fn answers_a_new_client_after(
+        &mut self,
+        pause: Duration,
+        go_on: impl FnOnce(),
+    ) -> Result<bool> {
+        self.newest += 1;
+        ensure!(!self.ask(self.newest, pause)?, "client {} is served before it is stored", self.newest);
+        go_on();
+        let Some(reply) = self.client.receive(Duration::from_secs(1))? else { return Ok(false) };
+        self.promised.insert(self.newest, address_in(&reply)?);
+        Ok(true)
+    }
+
     /// The client that came last is answered.
     pub(crate) fn serves_who_was_refused(&mut self) -> Result<()> {
         let is_served = self.ask(self.newest, Duration::from_secs(3))?;
