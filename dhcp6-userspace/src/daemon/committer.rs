@@ -4,9 +4,10 @@ use std::{
     io,
     sync::{
         Arc,
-        mpsc::{Receiver, Sender, channel},
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
     thread,
+    time::Instant,
 };
 
 use tokio::sync::Notify;
@@ -92,13 +93,19 @@ impl Committer {
         self.ends.try_recv().ok().map(|end| self.take_back(end))
     }
 
-    /// The same, but waits for the end; `None` where none is under way.
-    pub(super) fn wait(&mut self) -> Option<Outcome> {
+    /// The same, but waits for the end, until `deadline` where there is one.
+    pub(super) fn wait(&mut self, deadline: Option<Instant>) -> Option<Outcome> {
         if self.is_idle() {
             return None;
         }
-        let end = self.ends.recv().expect("the thread lives as long as this");
-        Some(self.take_back(end))
+        let end = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
+            Some(patience) => match self.ends.recv_timeout(patience) {
+                Err(RecvTimeoutError::Timeout) => return None,
+                end => end.ok(),
+            },
+            None => self.ends.recv().ok(),
+        };
+        Some(self.take_back(end.expect("the thread lives as long as this")))
     }
 
     fn take_back(&mut self, End { store, outcome }: End) -> Outcome {
@@ -128,17 +135,17 @@ mod tests {
             booted_at: Time::EPOCH,
             seen: Time::from_millis(seconds),
         };
-        assert!(committer.wait().is_none() && committer.outcome().is_none());
+        assert!(committer.wait(None).is_none() && committer.outcome().is_none());
         memory.fail_next(1);
         for (round, succeeds) in [(1, false), (2, true)] {
             committer.begin(vec![Change::PutClock(seen(round))]);
             assert!(!committer.is_idle() && committer.store().is_none());
             // Not begun.
             committer.begin(vec![Change::PutClock(seen(9))]);
-            let outcome = committer.wait().expect("it is under way");
+            let outcome = committer.wait(None).expect("it is under way");
             assert_eq!(outcome.changes, [Change::PutClock(seen(round))]);
             assert_eq!(outcome.result.is_ok(), succeeds);
-            assert!(committer.is_idle() && committer.wait().is_none());
+            assert!(committer.is_idle() && committer.wait(None).is_none());
         }
         assert_eq!(committer.store().unwrap().clock().unwrap(), Some(seen(2)));
     }

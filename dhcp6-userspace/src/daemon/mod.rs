@@ -14,7 +14,7 @@ use std::{
     io, mem,
     path::PathBuf,
     task::Poll,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -58,6 +58,8 @@ const PAID_AT_ONCE: usize = 2048;
 const SWEEP_STEP: Duration = Duration::from_millis(100);
 /// How often the store gets a reading of the clock, at most.
 const CLOCK_READINGS: Duration = Duration::from_mins(1);
+/// How long an operator, and with him everybody, waits for a disk that hangs.
+const OPERATORS_PATIENCE: Duration = Duration::from_secs(2);
 /// How long interfaces may take to get their link-local addresses.
 const INTERFACE_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -239,9 +241,9 @@ impl Daemon {
         info!("stopping");
         service::say_stopping();
         self.round();
-        self.settle();
+        self.settle(None);
         self.keep_store();
-        self.settle();
+        self.settle(None);
         if self.kernel.as_ref().is_some_and(|kernel| !kernel.rows().is_empty()) {
             let horizon = humantime::format_duration(self.config.fast_path.horizon);
             info!(
@@ -443,13 +445,20 @@ impl Daemon {
         }
     }
 
-    /// Waits until all that has changed is committed. Returns whether it is.
-    fn settle(&mut self) -> bool {
+    /// Waits until all that has changed is committed, for `patience` at most where there is one. Returns whether it is.
+    fn settle(&mut self, patience: Option<Duration>) -> bool {
+        let deadline = patience.map(|patience| Instant::now() + patience);
+        // What is under way does not have all changes: how it ends says nothing of the others.
+        let mut is_partial = !self.committer.is_idle();
         self.finish_round(Vec::new());
         let mut is_stored = true;
-        while let Some(outcome) = self.committer.wait() {
+        while !self.committer.is_idle() {
+            let Some(outcome) = self.committer.wait(deadline) else { return false };
             is_stored = outcome.result.is_ok();
             self.finish_commit(&outcome);
+            if mem::take(&mut is_partial) {
+                self.commit();
+            }
         }
         is_stored
     }

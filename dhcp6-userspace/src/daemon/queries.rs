@@ -2,7 +2,7 @@
 
 use tracing::warn;
 
-use super::{Daemon, kernel::Kernel};
+use super::{Daemon, OPERATORS_PATIENCE, kernel::Kernel};
 use crate::{
     control::{
         AddressRow, Cleared, FastPathStatus, LeaseRow, LinkStatus, PoolDetail, PoolRow, PrefixRow, Query,
@@ -43,7 +43,7 @@ impl Daemon {
                 if !self.engine.release_lease(*resource) {
                     return Response::Refused(format!("there is no running lease of {resource}"));
                 }
-                if !self.settle() {
+                if !self.settle(Some(OPERATORS_PATIENCE)) {
                     let reason = "the store cannot forget the lease yet; it will be back after a restart";
                     return Response::Refused(format!("{resource} is released, but {reason}"));
                 }
@@ -53,7 +53,7 @@ impl Daemon {
                 if !self.engine.clear_conflict(*resource) {
                     return Response::Refused(format!("{resource} is in no conflict"));
                 }
-                if !self.settle() {
+                if !self.settle(Some(OPERATORS_PATIENCE)) {
                     let reason = "the store cannot forget the conflict yet; it will be back after a restart";
                     return Response::Refused(format!("{resource} is cleared, but {reason}"));
                 }

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail};
 use tracing::{error, info};
 
 use super::{
-    Daemon,
+    Daemon, OPERATORS_PATIENCE,
     kernel::Kernel,
     listeners::{Listener, interfaces},
     say_what_waits, service,
@@ -45,7 +45,7 @@ impl Daemon {
         let interfaces = interfaces(&config, Duration::ZERO)?;
         let listeners = Listener::plan(&config, &interfaces, &self.sockets)?;
         // What the store holds is all that was promised, once nothing waits to be written.
-        if !self.settle() {
+        if !self.settle(Some(OPERATORS_PATIENCE)) {
             bail!("the lease store does not take changes; see `dhcp6ctl status`");
         }
         let store = self.committer.store().context("a commit is under way")?;

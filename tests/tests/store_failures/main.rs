@@ -97,6 +97,36 @@ fn a_disk_that_hangs() -> Result<()> {
     service.server.kill()
 }
 
+/// What an operator asks does not wait for the disk, nor does anything else for the operator.
+#[test]
+fn an_operator_is_answered_while_the_disk_hangs() -> Result<()> {
+    if !privileged("an_operator_is_answered_while_the_disk_hangs") || !has_fuse() {
+        return Ok(());
+    }
+    let wire = Wire::new()?;
+    let (mut service, mounted) = serve_from_disk_with(&wire, Plane::DaemonOnly, &Additions::default())?;
+    service.serves_a_new_client()?;
+    let address = service.newest_address().to_string();
+    let disk = mounted.disk();
+    let began = Instant::now();
+    let released = service.server.ctl(&["lease", "release", &address])?;
+    let said = String::from_utf8_lossy(&released.stderr);
+    ensure!(!released.status.success() && said.contains("is released, but"), "{said}");
+    let reloaded = service.server.ctl(&["config", "reload"])?;
+    let said = String::from_utf8_lossy(&reloaded.stderr);
+    ensure!(!reloaded.status.success() && said.contains("does not take changes"), "{said}");
+    service.server.ctl_json(&["status"])?;
+    ensure!(began.elapsed() < Duration::from_secs(10), "it took {:?}", began.elapsed());
+    drop(disk);
+    // Then all of it is done.
+    service.server.ctl_json(&["config", "reload"])?;
+    service.server.kill()?;
+    service.server.restart()?;
+    let lease = service.server.ctl_json(&["lease", "show", &address])?;
+    ensure!(lease["state"] == "remembered", "{lease}");
+    service.server.kill()
+}
+
 #[test]
 fn a_database_that_another_program_has_locked() -> Result<()> {
     if !privileged("a_database_that_another_program_has_locked") {

@@ -159,6 +159,11 @@ impl<'a> Service<'a> {
         Ok(())
     }
 
+    /// What the client that came last was given.
+    pub(crate) fn newest_address(&self) -> Ipv6Addr {
+        self.promised[&self.newest]
+    }
+
     /// The clients that were answered, and what they were given.
     pub(crate) fn promised(&self) -> &HashMap<u8, Ipv6Addr> {
         &self.promised
