@@ -50,6 +50,9 @@ use crate::{
 const ROUND: usize = 1024;
 /// Answers that wait for a commit at most. With more, messages wait in the sockets.
 const MOST_WAITING: usize = 16 * ROUND;
+/// Changes that wait for a commit at most, before what adds to them waits. A Renew that storage covers may add one,
+/// although its answer does not wait.
+const MOST_CHANGES: usize = 4 * MOST_WAITING;
 /// Leases that are ended at once, in some milliseconds.
 const ENDED_AT_ONCE: usize = 1024;
 /// Leases that storage pays for at once.
@@ -228,7 +231,7 @@ impl Daemon {
                 }
                 _ = tick.tick() => self.tick(),
                 _ = sweep.tick() => self.sweep(),
-                ready = readable(&self.sockets), if self.waiting.len() < MOST_WAITING => {
+                ready = readable(&self.sockets), if self.has_room() => {
                     ready.context("cannot wait for datagrams")?;
                     self.round();
                 }
@@ -309,10 +312,15 @@ impl Daemon {
             }
             self.is_paying = is_complete;
         }
-        if self.is_paying {
+        if self.is_paying && self.has_room() {
             self.is_paying = !self.engine.pay(PAID_AT_ONCE);
             self.finish_round(Vec::new());
         }
+    }
+
+    /// Whether more may wait for the next commit.
+    fn has_room(&self) -> bool {
+        self.waiting.len() < MOST_WAITING && self.engine.changes() < MOST_CHANGES
     }
 
     /// Handles what has arrived, up to a round's worth.

@@ -286,6 +286,11 @@ impl Engine {
         std::mem::take(&mut self.forgotten)
     }
 
+    /// How many changes there are since [`Engine::take_changes`] was called last.
+    pub fn changes(&self) -> usize {
+        self.changes.len()
+    }
+
     /// What has changed since this was called last, for the store to commit in this order; behind what
     /// [`Engine::committed`] was not called for then and no client asks for again. Not to be called while a commit is
     /// under way.

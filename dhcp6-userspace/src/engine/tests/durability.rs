@@ -312,3 +312,20 @@ fn grants_are_paid_for_some_at_a_time_in_the_order_of_addresses() {
     assert_eq!(paid.len(), 4, "each once");
     assert!(paid.is_sorted());
 }
+
+#[test]
+fn what_waits_for_the_store_without_an_answer_is_counted_too() {
+    // Given a lease that storage covers for less than half of the horizon.
+    let mut server = Server::start(SMALL);
+    let address = server.ask(&Message::rapid(1)).address();
+    server.advance(501);
+    assert_eq!(server.engine.changes(), 0);
+    // When its client renews while a commit is under way, then the daemon can see what gathers.
+    let renew = Message::with_ia(MessageType::Renew, 1, &[address]);
+    for changes in 1..=3 {
+        assert_eq!(server.handle(renew.octets(), true).map(|reply| reply.address()), Ok(address));
+        assert_eq!(server.engine.changes(), changes);
+    }
+    server.round(&[], None);
+    assert_eq!(server.engine.changes(), 0);
+}
