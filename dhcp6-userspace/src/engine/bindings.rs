@@ -142,14 +142,21 @@ impl Engine {
             }
         }
         self.hold(client.link, resource, Hold::Lease);
-        let terms = Terms {
-            state: LeaseState::Bound,
-            preferred_until: now,
-            valid_until: now,
-            expires_at: now,
-            stored_until: Time::EPOCH,
-        };
+        let terms = self.terms_from(now, client.link);
         self.table.insert(client, resource, terms);
+    }
+
+    /// A link's lifetimes from now on, of which storage says nothing yet. It is to be written ahead by the horizon.
+    fn terms_from(&self, now: Time, link: u32) -> Terms {
+        let lifetimes = self.links[link as usize].config.lifetimes;
+        let valid_until = now.after_lifetime(lifetimes.valid);
+        Terms {
+            state: LeaseState::Bound,
+            preferred_until: now.after_lifetime(lifetimes.preferred),
+            valid_until,
+            expires_at: valid_until.after(self.horizon),
+            stored_until: Time::EPOCH,
+        }
     }
 
     /// Promises the link's lifetimes from now on for a bound resource. Returns whether the promise has to wait for the
@@ -164,13 +171,12 @@ impl Engine {
 
     /// Notes that the link's lifetimes are promised from now on, by either plane.
     fn promise(&mut self, now: Time, resource: Resource) -> Option<Terms> {
-        let lifetimes = self.links[self.table.get(resource)?.link as usize].config.lifetimes;
-        let horizon = self.horizon;
+        let promised = self.terms_from(now, self.table.get(resource)?.link);
         self.table.update(resource, |terms| {
-            terms.valid_until = now.after_lifetime(lifetimes.valid);
-            terms.preferred_until = now.after_lifetime(lifetimes.preferred);
+            terms.valid_until = promised.valid_until;
+            terms.preferred_until = promised.preferred_until;
             // A longer promise, under an earlier configuration, still stands.
-            terms.expires_at = terms.expires_at.max(terms.valid_until.after(horizon));
+            terms.expires_at = terms.expires_at.max(promised.expires_at);
         });
         self.table.get(resource).map(|binding| binding.terms)
     }
