@@ -13,9 +13,9 @@ use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 
 use super::Frame;
 use crate::net::packet::{
-    bind,
+    bind, drops,
     filter::{IF_EQUAL, LOAD_HALF, LOAD_OCTET, RETURN},
-    set_option, statistics, step,
+    set_option, step,
 };
 
 /// Asked of the kernel for frames that wait.
@@ -83,7 +83,7 @@ impl PacketSocket {
 
     /// Frames that the kernel has dropped since this was called last, because nobody read them in time.
     pub(super) fn drops(&self) -> io::Result<u64> {
-        statistics(&self.socket).map(|statistics| statistics.tp_drops.into())
+        drops(&self.socket).map(u64::from)
     }
 }
 

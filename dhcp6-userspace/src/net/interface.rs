@@ -1,9 +1,11 @@
 //! What the server has to know of an interface.
 
-use std::{fs, io, net::Ipv6Addr, os::fd::AsRawFd as _};
+use std::{fs, io, net::Ipv6Addr};
 
 use nix::{ifaddrs::getifaddrs, libc, net::if_::if_nametoindex};
 use socket2::{Domain, Socket, Type};
+
+use super::packet::option;
 
 /// The addresses of this thread's network namespace, with their flags.
 const ADDRESSES: &str = "/proc/thread-self/net/if_inet6";
@@ -51,22 +53,8 @@ pub fn netns_cookie() -> io::Result<u64> {
 }
 
 /// The number of a socket's network namespace.
-#[expect(unsafe_code, reason = "neither socket2 nor nix knows this option")]
 pub(super) fn netns_cookie_of(socket: &Socket) -> io::Result<u64> {
-    let mut cookie = 0_u64;
-    let mut len = size_of::<u64>() as libc::socklen_t;
-    // SAFETY: the kernel writes at most `len` octets to a live, exclusive reference of that size.
-    let result = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_NETNS_COOKIE,
-            (&raw mut cookie).cast(),
-            &raw mut len,
-        )
-    };
-    nix::Error::result(result)?;
-    Ok(cookie)
+    option(socket, libc::SOL_SOCKET, libc::SO_NETNS_COOKIE)
 }
 
 impl Interface {

@@ -2,6 +2,7 @@
 
 use std::{ffi::c_int, io, mem, os::fd::AsRawFd as _};
 
+use bytemuck::Pod;
 use nix::libc;
 use socket2::{SockFilter, Socket};
 
@@ -73,22 +74,22 @@ pub(crate) fn bound_to(socket: &Socket) -> io::Result<(i32, u16)> {
     Ok((address.sll_ifindex, u16::from_be(address.sll_protocol)))
 }
 
-/// What has arrived at a socket, and what was dropped there, since this was called last.
-#[expect(unsafe_code, reason = "neither socket2 nor nix knows the options of packet sockets")]
-pub(crate) fn statistics(socket: &Socket) -> io::Result<libc::tpacket_stats> {
-    let mut statistics = libc::tpacket_stats { tp_packets: 0, tp_drops: 0 };
-    let mut len = size_of::<libc::tpacket_stats>() as libc::socklen_t;
+/// Frames that were dropped at a packet socket since this was called last.
+pub(crate) fn drops(socket: &Socket) -> io::Result<u32> {
+    // A `tpacket_stats`: what has arrived, and what was dropped.
+    let [_, drops]: [u32; 2] = option(socket, libc::SOL_PACKET, libc::PACKET_STATISTICS)?;
+    Ok(drops)
+}
+
+/// The value of an option of any socket.
+#[expect(unsafe_code, reason = "neither socket2 nor nix knows the options that this is for")]
+pub(super) fn option<T: Pod>(socket: &Socket, level: c_int, name: c_int) -> io::Result<T> {
+    let mut value = T::zeroed();
+    let mut len = size_of::<T>() as libc::socklen_t;
     // SAFETY: the kernel writes at most `len` octets to a live, exclusive reference of that size, and any octets
-    // are values of its fields.
-    let result = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_PACKET,
-            libc::PACKET_STATISTICS,
-            (&raw mut statistics).cast(),
-            &raw mut len,
-        )
-    };
+    // are a value of the type.
+    let result =
+        unsafe { libc::getsockopt(socket.as_raw_fd(), level, name, (&raw mut value).cast(), &raw mut len) };
     nix::Error::result(result)?;
-    Ok(statistics)
+    Ok(value)
 }
