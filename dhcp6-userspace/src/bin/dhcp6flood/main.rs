@@ -252,35 +252,41 @@ fn main() -> ExitCode {
 
 impl Exchange {
     fn plan(&self) -> Plan {
+        let pace = self.rate.map_or(Pace::Window(self.window), Pace::Rate);
         Plan {
-            clients: self.common.clients,
-            mode: self.conversation.mode(),
-            ask: self.wishes.ask(),
-            relays: self.wishes.relays(),
-            by_preference: self.wishes.by_preference,
             then: self.then.iter().map(|step| (*step).into()).collect(),
-            pace: self.rate.map_or(Pace::Window(self.window), Pace::Rate),
             duration: self.seconds.map(Duration::from_secs),
-            patience: PATIENCE,
-            messages: self.conversation.messages,
+            ..one_exchange_each(&self.common, &self.conversation, &self.wishes, pace, PATIENCE)
         }
     }
 }
 
 impl StormArguments {
     fn plan(&self) -> Plan {
-        Plan {
-            clients: self.common.clients,
-            mode: self.conversation.mode(),
-            ask: self.wishes.ask(),
-            relays: self.wishes.relays(),
-            by_preference: self.wishes.by_preference,
-            then: Vec::new(),
-            pace: Pace::Storm { initial_delay: self.initial_delay },
-            duration: None,
-            patience: Duration::from_secs(self.seconds),
-            messages: self.conversation.messages,
-        }
+        let pace = Pace::Storm { initial_delay: self.initial_delay };
+        let patience = Duration::from_secs(self.seconds);
+        one_exchange_each(&self.common, &self.conversation, &self.wishes, pace, patience)
+    }
+}
+
+fn one_exchange_each(
+    common: &Common,
+    conversation: &Conversation,
+    wishes: &Wishes,
+    pace: Pace,
+    patience: Duration,
+) -> Plan {
+    Plan {
+        clients: common.clients,
+        mode: conversation.mode(),
+        ask: wishes.ask(),
+        by_preference: wishes.by_preference,
+        relays: wishes.relays(),
+        then: Vec::new(),
+        pace,
+        duration: None,
+        patience,
+        messages: conversation.messages,
     }
 }
 
