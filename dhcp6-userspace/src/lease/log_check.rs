@@ -146,33 +146,16 @@ fn fill(log: &mut impl Read, buffer: &mut [u8]) -> io::Result<bool> {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, net::Ipv6Addr, path::Path};
+    use std::{fs, path::Path};
 
-    use dhcp6_common::wire::Duid;
     use tempfile::TempDir;
 
     use super::{FRAME_HEADER, HEADER, PAGE};
-    use crate::{
-        lease::{Change, Lease, LeaseState, SqliteStore, Store as _, StoreError},
-        time::Time,
-    };
+    use crate::lease::{Change, SqliteStore, Store as _, StoreError, testing::put_lease};
 
     const DATABASE: &str = "leases.sqlite";
     const LOG: &str = "leases.sqlite-wal";
     const FRAME: usize = FRAME_HEADER + PAGE;
-
-    fn lease(last: u16) -> Change {
-        Change::PutLease(Lease {
-            resource: Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, last).into(),
-            link: "access0".into(),
-            duid: Duid::new(&last.to_be_bytes()).unwrap(),
-            iaid: 1,
-            state: LeaseState::Bound,
-            preferred_until: Time::EPOCH,
-            valid_until: Time::EPOCH,
-            expires_at: Time::NEVER,
-        })
-    }
 
     /// What a crash leaves of a store that has committed these, one by one, on top of what another one has left.
     fn crashed(before: Option<&TempDir>, commits: &[&[Change]]) -> TempDir {
@@ -217,7 +200,7 @@ mod tests {
     fn ten() -> (TempDir, Vec<u8>) {
         let left = crashed(
             None,
-            &std::array::from_fn::<_, 10, _>(|last| [lease(last as u16)]).each_ref().map(|one| &one[..]),
+            &std::array::from_fn::<_, 10, _>(|last| [put_lease(last as u16)]).each_ref().map(|one| &one[..]),
         );
         let log = fs::read(left.path().join(LOG)).unwrap();
         (left, log)
@@ -297,9 +280,9 @@ mod tests {
 
     #[test]
     fn what_failed_commits_have_left_is_no_damage() {
-        let base = crashed(None, &[&[lease(1)], &[lease(2)]]);
+        let base = crashed(None, &[&[put_lease(1)], &[put_lease(2)]]);
         let [small, large, larger] = [1, 200, 400].map(|many| {
-            let changes: Vec<_> = (10..10 + many).map(lease).collect();
+            let changes: Vec<_> = (10..10 + many).map(put_lease).collect();
             let left = crashed(Some(&base), &[&changes]);
             fs::read(left.path().join(LOG)).unwrap()
         });

@@ -8,6 +8,8 @@ mod rebuild;
 mod server_duid;
 mod sqlite;
 mod store;
+#[cfg(test)]
+mod testing;
 
 use std::sync::Arc;
 

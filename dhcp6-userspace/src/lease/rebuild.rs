@@ -87,35 +87,20 @@ fn remove(path: &Path) -> Result<(), StoreError> {
 mod tests {
     use std::{
         fs::{self, OpenOptions},
-        net::Ipv6Addr,
         os::unix::fs::{FileExt as _, PermissionsExt as _},
         path::Path,
         thread,
         time::Instant,
     };
 
-    use dhcp6_common::wire::Duid;
-
-    use crate::{
-        lease::{
-            Change, Lease, LeaseState, SqliteStore, Store as _, StoreError,
-            sqlite::{REBUILD_INTERVAL, with_suffix},
-        },
-        time::Time,
+    use crate::lease::{
+        Change, SqliteStore, Store as _, StoreError,
+        sqlite::{REBUILD_INTERVAL, with_suffix},
+        testing::put_lease,
     };
 
     fn leases(from: u16, to: u16) -> Vec<Change> {
-        let lease = |last| Lease {
-            resource: Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, last).into(),
-            link: "access0".into(),
-            duid: Duid::new(&last.to_be_bytes()).unwrap(),
-            iaid: 1,
-            state: LeaseState::Bound,
-            preferred_until: Time::EPOCH,
-            valid_until: Time::EPOCH,
-            expires_at: Time::NEVER,
-        };
-        (from..to).map(|last| Change::PutLease(lease(last))).collect()
+        (from..to).map(put_lease).collect()
     }
 
     fn delete(database: &Path, suffixes: &[&str]) {
