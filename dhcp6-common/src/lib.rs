@@ -2,8 +2,8 @@
 //!
 //! [`wire`] is the DHCPv6 message format: codes, a bounds-checked option walker that reads both packet
 //! memory in the kernel and byte slices in the daemon, and checksum arithmetic. [`contract`] is the layout
-//! of the BPF maps. [`Reason`] names the counter in which each frame ends. [`flood`] is what the load generator has
-//! of both.
+//! of the BPF maps. [`Reason`] names the counter in which each frame ends. [`Origin`] is what keeps clients with
+//! the same DUID apart. [`flood`] is what the load generator has of both.
 //!
 //! Nothing here allocates, and nothing here needs the standard library.
 
@@ -14,7 +14,9 @@ extern crate std;
 
 pub mod contract;
 pub mod flood;
+mod origin;
 mod reason;
 pub mod wire;
 
+pub use origin::{Origin, Vlan};
 pub use reason::{Reason, Verdict};

@@ -509,6 +509,7 @@ fn pass_all(client: &Namespace) -> Result<Peer> {
         pin_dir: pin_dir.clone(),
         horizon: Duration::ZERO,
         log: false,
+        admission: None,
     };
     let mut program = FastPath::load(&config, 1, &[0])?;
     let attach = || {

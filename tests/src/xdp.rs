@@ -11,7 +11,7 @@ use std::{
 };
 
 use dhcp6_common::{
-    Reason, Verdict,
+    Reason, Verdict, Vlan,
     contract::{BINDINGS, Binding, BindingKey},
     wire::{Duid, MessageType},
 };
@@ -112,7 +112,11 @@ impl Lab {
     ///
     /// Why the engine does not answer.
     pub fn handle(&self, engine: &mut Engine, slot: u32, message: &[u8]) -> Result<Answer, DropReason> {
-        engine.handle(self.clock.now(), Arrival { link: Some(slot), mac: None, multicast: true }, message)
+        engine.handle(
+            self.clock.now(),
+            Arrival { link: Some(slot), vlan: Vlan::NONE, mac: None, multicast: true },
+            message,
+        )
     }
 
     /// Lets the engine lease an address to a client in two messages, and the kernel serve it from then on.

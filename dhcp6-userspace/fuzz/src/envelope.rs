@@ -2,7 +2,10 @@
 
 use std::sync::LazyLock;
 
-use dhcp6_common::wire::{Duid, MessageType, OptionCode};
+use dhcp6_common::{
+    Vlan,
+    wire::{Duid, MessageType, OptionCode},
+};
 use dhcp6_userspace::{
     config::{ClientKey, Config, LinkConfig},
     engine::{Arrival, DropReason, Engine},
@@ -63,7 +66,8 @@ static PARSED: LazyLock<Config> =
 ///
 /// Where the answer is not one to the question, or the engine has changed without giving one.
 pub fn relayed(octets: &[u8]) {
-    let arrival = Arrival { link: Some(0), mac: Some([2, 0, 0, 0, 0, 1]), multicast: false };
+    let arrival =
+        Arrival { link: Some(0), vlan: Vlan::NONE, mac: Some([2, 0, 0, 0, 0, 1]), multicast: false };
     let mut engine = engine();
     let before = format!("{engine:?}");
     match engine.handle(NOW, arrival, octets) {

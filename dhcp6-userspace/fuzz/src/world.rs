@@ -5,7 +5,10 @@ use std::{
     net::Ipv6Addr,
 };
 
-use dhcp6_common::wire::{Duid, MessageType, OptionCode};
+use dhcp6_common::{
+    Vlan,
+    wire::{Duid, MessageType, OptionCode},
+};
 use dhcp6_userspace::{
     config::{ClientKey, Config, LinkConfig},
     engine::{Answer, Arrival, Engine, KernelBinding, ResourceState, ResourceView},
@@ -156,7 +159,7 @@ impl World {
             Mac::Known => MAC,
             Mac::Other => [2, 0, 0, 0, 0, 2],
         });
-        let arrival = Arrival { link: receiving, mac, multicast: unicast.0.is_none() };
+        let arrival = Arrival { link: receiving, vlan: Vlan::NONE, mac, multicast: unicast.0.is_none() };
         let answer = self.engine.handle(self.now, arrival, &question).ok();
         let opened = relay::open(&question);
         assert!(opened.is_some() || answer.is_none(), "matrix rows Y-2, Y-7 and Y-16: answered");

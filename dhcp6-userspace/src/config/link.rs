@@ -90,6 +90,8 @@ impl Checker<'_, '_> {
         Some(LinkConfig {
             name: name?,
             interface,
+            vlans: None,
+            bind_to_mac: false,
             prefix: prefix?,
             rapid_commit: rapid_commit.is_some_and(Spanned::into_inner),
             lifetimes: lifetimes?,

@@ -22,11 +22,15 @@ mod tests;
 use std::{
     fmt, io,
     net::{Ipv6Addr, SocketAddr},
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use dhcp6_common::wire::{Duid, OptionCode};
+use dhcp6_common::{
+    Origin, Vlan,
+    wire::{Duid, OptionCode},
+};
 
 use self::errors::Report;
 pub use self::errors::{ConfigError, ConfigErrors};
@@ -122,6 +126,43 @@ pub struct FastPathConfig {
     pub horizon: Duration,
     /// Whether the XDP program logs each answer (`log = true`, for debugging).
     pub log: bool,
+    /// `[fast_path.admission]`; `None` where it is off.
+    pub admission: Option<AdmissionConfig>,
+}
+
+/// `[fast_path.admission]`: what the XDP program lets go up to the daemon, in messages a second. As many may come at
+/// once as come in [`AdmissionConfig::BURST`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AdmissionConfig {
+    /// From one source: a MAC address in a VLAN of an interface. Not of relay agents.
+    pub per_source: u32,
+    /// Per interface, of clients without a binding: Solicit and Information-request.
+    pub strangers: u32,
+    /// Per interface, of clients that say that they have something, or do: Request, Confirm, Renew, Rebind, Release,
+    /// Decline, and the Solicits of known clients that the program does not answer.
+    pub clients: u32,
+    /// Per interface, from relay agents.
+    pub relayed: u32,
+    /// A Solicit that repeats the transaction of the last one from its source within this time is dropped: no client
+    /// retransmits as early (RFC 9915, section 7.6: SOL_TIMEOUT is 1 s).
+    pub retransmission: Duration,
+}
+
+impl AdmissionConfig {
+    /// The time whose messages may come at once.
+    pub const BURST: Duration = Duration::from_secs(1);
+}
+
+impl Default for AdmissionConfig {
+    fn default() -> Self {
+        Self {
+            per_source: 100,
+            strangers: 50_000,
+            clients: 100_000,
+            relayed: 100_000,
+            retransmission: Duration::from_millis(300),
+        }
+    }
 }
 
 /// `[fast_path] mode`
@@ -142,6 +183,10 @@ pub struct LinkConfig {
     pub name: String,
     /// The interface that the link is attached to; `None` where it is reached through relay agents only.
     pub interface: Option<String>,
+    /// The VLANs of the interface that the link spans; `None` for frames without a tag.
+    pub vlans: Option<VlanSet>,
+    /// Whether a binding is its client's only together with the MAC address.
+    pub bind_to_mac: bool,
     /// The link's prefix: an address is on-link where it lies in this prefix or in one of the pools.
     pub prefix: AddressRange,
     /// Whether the two-message exchange is allowed.
@@ -176,6 +221,41 @@ impl LinkConfig {
     /// Whether a client may be known by its MAC address.
     pub fn knows_macs(&self) -> bool {
         self.reservations.iter().any(|reservation| matches!(reservation.client, ClientKey::Mac(_)))
+    }
+
+    /// What of a client's origin tells it apart from others with its DUID: its VLAN where the link spans several, its
+    /// MAC address with `bind_to_mac`.
+    pub fn origin_of(&self, vlan: Vlan, mac: Option<[u8; 6]>) -> Origin {
+        let spans_several = self.vlans.as_ref().is_some_and(VlanSet::is_several);
+        Origin {
+            vlan: if spans_several { vlan } else { Vlan::NONE },
+            mac: mac.filter(|_| self.bind_to_mac).unwrap_or_default(),
+        }
+    }
+}
+
+/// `vlan` of a link: identifiers of the only or outer tag, and of the inner one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VlanSet {
+    /// Disjoint ranges of 1 to 4094, ascending.
+    pub outer: Vec<RangeInclusive<u16>>,
+    /// Likewise; empty where the frames have one tag.
+    pub inner: Vec<RangeInclusive<u16>>,
+}
+
+impl VlanSet {
+    /// Whether frames with these tags belong to it.
+    pub fn contains(&self, vlan: Vlan) -> bool {
+        let is_in = |ranges: &[RangeInclusive<u16>], id| ranges.iter().any(|range| range.contains(&id));
+        is_in(&self.outer, vlan.outer)
+            && if self.inner.is_empty() { vlan.inner == 0 } else { is_in(&self.inner, vlan.inner) }
+    }
+
+    /// Whether it has more than one VLAN, so that a client's is to be told apart.
+    pub fn is_several(&self) -> bool {
+        let is_one =
+            |ranges: &[RangeInclusive<u16>]| matches!(ranges, [range] if range.start() == range.end());
+        !is_one(&self.outer) || !(self.inner.is_empty() || is_one(&self.inner))
     }
 }
 

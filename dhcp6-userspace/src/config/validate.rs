@@ -207,6 +207,7 @@ impl Checker<'_, '_> {
             horizon: self
                 .parse_or("horizon", horizon, Duration::from_mins(30), |span| values::duration(&span)),
             log: log.is_some_and(Spanned::into_inner),
+            admission: Some(super::AdmissionConfig::default()),
         }
     }
 }

@@ -18,7 +18,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use dhcp6_common::wire::{Duid, MESSAGE_HEADER_LEN, MessageType, OptionCode, OptionWalker};
+use dhcp6_common::{
+    Vlan,
+    wire::{Duid, MESSAGE_HEADER_LEN, MessageType, OptionCode, OptionWalker},
+};
 use tokio::{
     signal::unix::{SignalKind, signal},
     task::yield_now,
@@ -340,7 +343,7 @@ impl Daemon {
                         }
                         let multicast = path.destination.is_multicast();
                         let mac = observer.as_mut().and_then(|observer| observer.mac_of(*path.source.ip()));
-                        let arrival = Arrival { link: *link, mac, multicast };
+                        let arrival = Arrival { link: *link, vlan: Vlan::NONE, mac, multicast };
                         match self.engine.handle(now, arrival, payload) {
                             Ok(answer) => answers.push(Addressed { socket: index, path, given: now, answer }),
                             Err(reason) => self.stats.dropped(reason),

@@ -33,7 +33,10 @@ mod view;
 
 use std::{collections::HashSet, net::Ipv6Addr, time::Duration};
 
-use dhcp6_common::wire::{Duid, MessageType, OptionCode};
+use dhcp6_common::{
+    Vlan,
+    wire::{Duid, MessageType, OptionCode},
+};
 use rand::{SeedableRng as _, rngs::StdRng};
 
 use self::{
@@ -79,6 +82,8 @@ pub struct Arrival {
     /// Index, in the order of the configuration, of the link that the receiving interface is attached to; `None`
     /// for an interface that only relay agents are heard on.
     pub link: Option<u32>,
+    /// The VLAN that the frame was tagged with.
+    pub vlan: Vlan,
     /// The link-layer address that the frame came from, where it was looked at.
     pub mac: Option<[u8; 6]>,
     /// Whether it was sent to a multicast address.

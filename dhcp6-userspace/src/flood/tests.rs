@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use dhcp6_common::wire::Duid;
+use dhcp6_common::{Vlan, wire::Duid};
 
 use super::{
     Ask, Frame, Mode, Pace, Plan, Population, Summary,
@@ -129,7 +129,7 @@ impl Simulation<'_> {
     /// The server's answer to a client's frame, in a frame.
     fn serve(&mut self, passed: Duration, request: &[u8]) -> Option<Vec<u8>> {
         let now = Time::from_millis(1_700_000_000_000).after(passed);
-        let arrival = Arrival { link: Some(0), mac: None, multicast: true };
+        let arrival = Arrival { link: Some(0), vlan: Vlan::NONE, mac: None, multicast: true };
         let answer = self.engine.handle(now, arrival, &request[HEADERS_LEN..]).ok()?;
         let changes = self.engine.take_changes();
         self.engine.committed(&changes);

@@ -1,6 +1,9 @@
 //! Whole answers, octet by octet as RFC 9915 (sections 8 and 21) and RFC 6603 lay them out.
 
-use dhcp6_common::wire::{MessageType, OptionCode};
+use dhcp6_common::{
+    Vlan,
+    wire::{MessageType, OptionCode},
+};
 
 use super::{
     message::{Message, duid, off_link, on_link},
@@ -17,7 +20,7 @@ fn octets(text: &str) -> Vec<u8> {
 #[track_caller]
 fn assert_answer(config: &str, message: &Message, rows: &str, expected: &[&str]) {
     let mut server = Server::start(config);
-    let arrival = Arrival { link: Some(0), mac: None, multicast: true };
+    let arrival = Arrival { link: Some(0), vlan: Vlan::NONE, mac: None, multicast: true };
     let answer = server.engine.handle(server.now, arrival, message.octets()).expect("an answer");
     assert_eq!(answer.message, octets(&expected.concat()), "{rows}: {:02x?}", answer.message);
 }
@@ -147,7 +150,7 @@ fn a_relay_reply() {
         (OptionCode::ECHO_REQUEST, &[0, 37]),
     ];
     let forward = super::relaying::forward(3, on_link(0xffff), &options, confirm.octets());
-    let arrival = Arrival { link: None, mac: None, multicast: false };
+    let arrival = Arrival { link: None, vlan: Vlan::NONE, mac: None, multicast: false };
     let answer = server.engine.handle(server.now, arrival, &forward).expect("an answer").message;
     let status = status(0, "all addresses are on this link");
     let inner = octets(&["07 abcdef", SERVER_ID, &status, CLIENT_ID].concat());

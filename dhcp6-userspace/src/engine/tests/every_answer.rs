@@ -1,6 +1,9 @@
 //! What holds for every answer, whatever the message: what it always has, and what the server never sends.
 
-use dhcp6_common::wire::{MessageType, OptionCode};
+use dhcp6_common::{
+    Vlan,
+    wire::{MessageType, OptionCode},
+};
 
 use super::{
     message::{Message, Reply, SERVER, duid, on_link},
@@ -125,7 +128,7 @@ fn relay_agents_get_the_same_in_relay_replies() {
     for message in messages() {
         let direct = Server::start(&config()).ask(&message);
         let mut server = Server::start(&config());
-        let arrival = Arrival { link: None, mac: None, multicast: false };
+        let arrival = Arrival { link: None, vlan: Vlan::NONE, mac: None, multicast: false };
         let octets = forward(0, on_link(0xffff), &[(OptionCode::INTERFACE_ID, b"port")], message.octets());
         let octets = forward(1, on_link(0xfffe), &[], &octets);
         let answer = server.engine.handle(server.now, arrival, &octets).expect("an answer");
@@ -147,7 +150,7 @@ fn gives_a_lease(reply: &Reply) -> bool {
 fn on_a_link_that_is_not_configured_nothing_is_answered() {
     for message in messages() {
         let mut server = Server::start(&config());
-        let arrival = Arrival { link: None, mac: None, multicast: true };
+        let arrival = Arrival { link: None, vlan: Vlan::NONE, mac: None, multicast: true };
         let outcome = server.engine.handle(server.now, arrival, message.octets());
         assert_eq!(outcome, Err(DropReason::UnknownLink), "matrix rows C-4, Y-10: {message:?}");
         assert!(server.is_untouched(), "matrix row C-4: {message:?}");

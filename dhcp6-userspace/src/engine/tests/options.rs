@@ -1,6 +1,9 @@
 //! Options of answers: RFC 9915, sections 18.3 and 21; matrix section 9.
 
-use dhcp6_common::wire::{MessageType, OptionCode, StatusCode};
+use dhcp6_common::{
+    Vlan,
+    wire::{MessageType, OptionCode, StatusCode},
+};
 
 use super::{
     message::{Message, duid, on_link, put},
@@ -169,7 +172,7 @@ fn the_block_for_the_kernel_is_that_of_a_reply() {
     for requested in subsets() {
         let mut server = Server::start(&config());
         let message = Message::rapid(1).requests(&requested);
-        let arrival = Arrival { link: Some(0), mac: None, multicast: true };
+        let arrival = Arrival { link: Some(0), vlan: Vlan::NONE, mac: None, multicast: true };
         let answer = server.engine.handle(server.now, arrival, message.octets());
         let octets = answer.expect("an answer").message;
         let mut client = Vec::new();

@@ -1,6 +1,6 @@
 //! Leases outlive the configuration that they were given under, and keep their one owner.
 
-use dhcp6_common::wire::MessageType;
+use dhcp6_common::{Vlan, wire::MessageType};
 
 use super::{
     message::{Message, duid, on_link},
@@ -99,7 +99,8 @@ fn an_address_that_moves_to_another_link_keeps_its_owner() {
     };
     let pool = "2001:db8:1::1000-2001:db8:1::1001";
     let mut server = Server::start(&links("", pool));
-    let arrival = |link| crate::engine::Arrival { link: Some(link), mac: None, multicast: true };
+    let arrival =
+        |link| crate::engine::Arrival { link: Some(link), vlan: Vlan::NONE, mac: None, multicast: true };
     let on_second = server.engine.handle(server.now, arrival(1), Message::rapid(1).octets()).unwrap().message;
     assert_eq!(super::message::Reply::decode(&on_second).address(), on_link(0x1000));
     server.round(&[], None);

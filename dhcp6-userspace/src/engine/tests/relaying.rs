@@ -2,7 +2,10 @@
 
 use std::net::Ipv6Addr;
 
-use dhcp6_common::wire::{MessageType, OptionCode, StatusCode};
+use dhcp6_common::{
+    Vlan,
+    wire::{MessageType, OptionCode, StatusCode},
+};
 
 use super::{
     message::{Message, Reply, duid, on_link, put},
@@ -56,7 +59,11 @@ fn answer_on(
     link: Option<u32>,
     octets: &[u8],
 ) -> Result<(Vec<u8>, AnswerPort), DropReason> {
-    let answer = server.engine.handle(server.now, Arrival { link, mac: None, multicast: false }, octets)?;
+    let answer = server.engine.handle(
+        server.now,
+        Arrival { link, vlan: Vlan::NONE, mac: None, multicast: false },
+        octets,
+    )?;
     assert_eq!(answer.kind, MessageType::RelayReply);
     Ok((answer.message, answer.port))
 }

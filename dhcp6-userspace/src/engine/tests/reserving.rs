@@ -2,7 +2,10 @@
 
 use std::net::Ipv6Addr;
 
-use dhcp6_common::wire::{MessageType, OptionCode};
+use dhcp6_common::{
+    Vlan,
+    wire::{MessageType, OptionCode},
+};
 
 use super::{
     message::{Ia, Message, Reply, duid, on_link},
@@ -43,7 +46,7 @@ fn nested(server: &mut Server, hops: &[&[(OptionCode, &[u8])]], message: &Messag
     for (index, options) in hops.iter().enumerate() {
         octets = forward(index as u8, on_link(0xffff), options, &octets);
     }
-    let arrival = Arrival { link: None, mac: None, multicast: false };
+    let arrival = Arrival { link: None, vlan: Vlan::NONE, mac: None, multicast: false };
     let mut answer = server.engine.handle(server.now, arrival, &octets).expect("an answer").message;
     let changes = server.engine.take_changes();
     server.engine.committed(&changes);
@@ -111,7 +114,7 @@ fn the_relay_agent_nearest_to_the_client_counts() {
 fn a_direct_client_is_known_by_its_frame() {
     let mut server = Server::start(&config());
     let mut ask = |mac, multicast| {
-        let arrival = Arrival { link: Some(0), mac, multicast };
+        let arrival = Arrival { link: Some(0), vlan: Vlan::NONE, mac, multicast };
         let octets = Message::rapid(9).octets().to_vec();
         let answer = server.engine.handle(server.now, arrival, &octets).expect("an answer").message;
         let changes = server.engine.take_changes();
@@ -121,7 +124,7 @@ fn a_direct_client_is_known_by_its_frame() {
     };
     assert_eq!(ask(Some([2, 0, 0, 0, 0, 2]), true), on_link(2));
     assert_eq!(ask(Some([2, 0, 0, 0, 0, 3]), true), on_link(0x1000), "another host with this DUID");
-    let arrival = Arrival { link: Some(0), mac: None, multicast: true };
+    let arrival = Arrival { link: Some(0), vlan: Vlan::NONE, mac: None, multicast: true };
     let unseen = server.engine.handle(server.now, arrival, Message::rapid(9).octets());
     assert_eq!(unseen.err(), Some(DropReason::UnknownMac), "not taken for a client without a reservation");
 }
@@ -323,7 +326,7 @@ fn an_interface_id_may_select_a_link() {
         let mut server = Server::start(&config);
         let options = [(OptionCode::INTERFACE_ID, interface_id)];
         let octets = forward(0, Ipv6Addr::UNSPECIFIED, &options, Message::rapid(1).octets());
-        let arrival = Arrival { link, mac: None, multicast: true };
+        let arrival = Arrival { link, vlan: Vlan::NONE, mac: None, multicast: true };
         let answer = server.engine.handle(server.now, arrival, &octets).map(|answer| answer.message)?;
         Ok(Reply::decode(&open(&answer).1[1].1).address().segments()[2])
     };

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use dhcp6_common::wire::Duid;
+use dhcp6_common::{Vlan, wire::Duid};
 
 use super::message::{Message, Reply, SERVER};
 use crate::{
@@ -127,7 +127,7 @@ impl Server {
 
     /// Handles messages, and has the kernel forget.
     fn handle_all(&mut self, messages: &[Message]) -> Vec<Result<Answer, DropReason>> {
-        let arrival = Arrival { link: Some(0), mac: Some(MAC), multicast: true };
+        let arrival = Arrival { link: Some(0), vlan: Vlan::NONE, mac: Some(MAC), multicast: true };
         let handle = |message: &Message| self.engine.handle(self.now, arrival, message.octets());
         let outcomes: Vec<_> = messages.iter().map(handle).collect();
         self.needed_commit = outcomes.iter().flatten().any(|answer| answer.needs_commit);
@@ -178,8 +178,11 @@ impl Server {
 
     /// A message that comes by itself, not in a round, to see why it is dropped.
     pub(super) fn handle(&mut self, octets: &[u8], multicast: bool) -> Result<Reply, DropReason> {
-        let answer =
-            self.engine.handle(self.now, Arrival { link: Some(0), mac: Some(MAC), multicast }, octets)?;
+        let answer = self.engine.handle(
+            self.now,
+            Arrival { link: Some(0), vlan: Vlan::NONE, mac: Some(MAC), multicast },
+            octets,
+        )?;
         Ok(Reply::decode(&answer.message))
     }
 

@@ -1,6 +1,9 @@
 //! What is answered at all: RFC 9915, sections 11 and 16; matrix sections 2 and 3, and.
 
-use dhcp6_common::wire::{Duid, MessageType, OptionCode};
+use dhcp6_common::{
+    Vlan,
+    wire::{Duid, MessageType, OptionCode},
+};
 use proptest::prelude::*;
 
 use super::{
@@ -36,7 +39,7 @@ fn with_ids(kind: MessageType, client: Option<&[u8]>, server: Option<&[u8]>) -> 
 
 /// A message that a relay agent on the link forwards.
 fn relayed(server: &mut Server, octets: &[u8]) -> Result<Answer, DropReason> {
-    let arrival = Arrival { link: None, mac: None, multicast: false };
+    let arrival = Arrival { link: None, vlan: Vlan::NONE, mac: None, multicast: false };
     server.engine.handle(server.now, arrival, &forward(0, on_link(0xffff), &[], octets))
 }
 
