@@ -465,6 +465,13 @@ fn the_daemon_needs_no_privileges_without_the_fast_path() -> Result<()> {
     }
     let wire = Wire::new()?;
     let mut server = Server::start_unprivileged(&wire, 10547)?;
+    let status = server.ctl_json(&["status"])?;
+    let [octets, wanted] =
+        ["octets", "asked_for"].map(|key| status["receive_buffer"][key].as_u64().unwrap_or_default());
+    let most: u64 = std::fs::read_to_string("/proc/sys/net/core/rmem_max")?.trim().parse()?;
+    assert_eq!((octets, wanted), (most.min(16 << 20), 16 << 20), "{status}");
+    let text = String::from_utf8(server.ctl(&["status"])?.stdout)?;
+    assert_eq!(text.contains("raise net.core.rmem_max to 16777216"), octets < wanted, "{text}");
     let client = BareClient::open_on(&wire.client, 10546, 10547)?;
     let advertise = client.exchange(
         &MessageBuilder::new(MessageType::Solicit, [0, 0, 1]).client_id(&DUID).ia_na(1, &[]).build(),

@@ -10,7 +10,7 @@ mod server;
 pub use client::{ControlError, ask};
 pub use protocol::{
     AddressRow, Cleared, Count, Counts, FastPathRow, FastPathStatus, LeaseRow, LinkStatus, PoolDetail,
-    PoolRow, PrefixRow, Query, Released, ReloadStatus, Reloaded, Response, SlowPathCounters, Status,
-    StoreStatus, Text,
+    PoolRow, PrefixRow, Query, Queued, ReceiveBuffer, Released, ReloadStatus, Reloaded, Response,
+    SlowPathCounters, Status, StoreStatus, Text,
 };
 pub use server::{ControlServer, Question};

@@ -87,10 +87,21 @@ pub struct Status {
     pub fast_path: Vec<FastPathRow>,
     /// What the fast path is like; absent where it is off.
     pub fast_path_maps: Option<FastPathStatus>,
+    /// Where datagrams wait for the daemon.
+    pub receive_buffer: ReceiveBuffer,
     /// The store.
     pub store: StoreStatus,
     /// How the configuration was last read again; absent where it never was.
     pub last_reload: Option<ReloadStatus>,
+}
+
+/// The receive buffers of the sockets in [`Status`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReceiveBuffer {
+    /// Octets of the smallest.
+    pub octets: usize,
+    /// Octets that the kernel was asked for.
+    pub asked_for: usize,
 }
 
 /// A reload of the configuration in [`Status`].
@@ -345,6 +356,19 @@ pub struct SlowPathCounters {
     pub socket_drops: u64,
     /// Attempts to receive that failed.
     pub receive_errors: u64,
+    /// Messages that wait to be handled now.
+    pub queued: Queued,
+}
+
+/// Messages that wait, in the order in which they are handled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Queued {
+    /// Of clients that have something, or are about to get it: Request, Confirm, Renew, Rebind, Release, Decline.
+    pub clients: u64,
+    /// Solicits of clients that the server knows.
+    pub known: u64,
+    /// All others.
+    pub strangers: u64,
 }
 
 #[cfg(test)]

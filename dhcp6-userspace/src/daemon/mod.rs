@@ -4,6 +4,7 @@ mod committer;
 mod kernel;
 mod listeners;
 mod queries;
+mod queue;
 mod reload;
 mod service;
 mod stats;
@@ -34,6 +35,7 @@ use self::{
     committer::{Committer, Outcome},
     kernel::Kernel,
     listeners::{Listener, interfaces},
+    queue::{Class, Queue},
     stats::Stats,
     taking_up::{hold_on, take_up},
 };
@@ -51,6 +53,11 @@ use crate::{
 
 /// Messages that are handled at once. What comes while a commit is under way shares the next one.
 const ROUND: usize = 1024;
+/// Strangers are no more of a round than this while more waits in the sockets than was read: what the kernel drops there
+/// may be anybody's.
+const HURRIED_ROUND: usize = ROUND / 8;
+/// Datagrams that are read before these are handled, so that the most important of them can be chosen.
+const TAKEN_IN: usize = 8 * ROUND;
 /// Answers that wait for a commit at most. With more, messages wait in the sockets.
 const MOST_WAITING: usize = 16 * ROUND;
 /// Changes that wait for a commit at most, before what adds to them waits. A Renew that storage covers may add one,
@@ -66,8 +73,20 @@ const SWEEP_STEP: Duration = Duration::from_millis(100);
 const CLOCK_READINGS: Duration = Duration::from_mins(1);
 /// How long an operator, and with him everybody, waits for a disk that hangs.
 const OPERATORS_PATIENCE: Duration = Duration::from_secs(2);
+/// How long the daemon goes on with what waits when it is to end.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 /// How long interfaces may take to get their link-local addresses.
 const INTERFACE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A message that waits to be handled.
+struct Received {
+    /// Index of the socket that it came by.
+    socket: usize,
+    path: Path,
+    arrival: Arrival,
+    arrived: SystemTime,
+    message: Box<[u8]>,
+}
 
 /// An answer and its way.
 struct Addressed {
@@ -98,6 +117,7 @@ pub struct Daemon {
     since: Time,
     engine: Engine,
     committer: Committer,
+    queue: Queue<Received>,
     /// Answers that need the commit that is under way.
     committing: Vec<Addressed>,
     /// Answers that need the next one.
@@ -181,6 +201,7 @@ impl Daemon {
             since: now,
             engine,
             committer: Committer::start(store).context("no thread for commits")?,
+            queue: Queue::new(),
             committing: Vec::new(),
             waiting: Vec::new(),
             store_status,
@@ -234,6 +255,7 @@ impl Daemon {
                 }
                 _ = tick.tick() => self.tick(),
                 _ = sweep.tick() => self.sweep(),
+                () = yield_now(), if self.has_room() && !self.queue.is_empty() => self.round(),
                 ready = readable(&self.sockets), if self.has_room() => {
                     ready.context("cannot wait for datagrams")?;
                     self.round();
@@ -247,6 +269,7 @@ impl Daemon {
         info!("stopping");
         service::say_stopping();
         self.round();
+        self.handle_all(Some(Instant::now() + LAST_WORDS));
         self.settle(None);
         self.keep_store();
         self.settle(None);
@@ -326,30 +349,61 @@ impl Daemon {
         self.waiting.len() < MOST_WAITING && self.engine.changes() < MOST_CHANGES
     }
 
-    /// Handles what has arrived, up to a round's worth.
+    /// Takes in what has arrived, and handles a round's worth of what waits.
     fn round(&mut self) {
-        let now = self.clock.now();
-        let share = ROUND.div_ceil(self.sockets.len());
+        let (mut answers, is_all) = self.take_in();
+        self.handle(&mut answers, if is_all { ROUND } else { HURRIED_ROUND });
+        if self.is_overdue {
+            self.expire();
+        }
+        self.finish_round(answers);
+    }
+
+    /// Handles all that waits, until `deadline` where there is one.
+    fn handle_all(&mut self, deadline: Option<Instant>) {
+        while !self.queue.is_empty() && deadline.is_none_or(|deadline| Instant::now() < deadline) {
+            let mut answers = Vec::new();
+            self.handle(&mut answers, ROUND);
+            self.finish_round(answers);
+        }
+    }
+
+    /// Reads what has arrived, up to [`TAKEN_IN`], and has it wait in its class. What is no client's message is judged
+    /// at once. Returns answers, if that gives any, and whether nothing waits in the sockets any more.
+    fn take_in(&mut self) -> (Vec<Addressed>, bool) {
+        let now = Instant::now();
+        let wall = SystemTime::now();
+        let given = self.clock.now();
+        let share = TAKEN_IN.div_ceil(self.sockets.len());
         let mut answers = Vec::new();
+        let mut emptied = 0;
         for (index, Listener { link, observer, socket }) in self.sockets.iter_mut().enumerate() {
             for _ in 0..share {
                 match socket.receive() {
                     Ok(Some(datagram)) => {
                         let Datagram { path, payload, arrived } = datagram;
                         self.stats.received(Engine::message_type(payload));
-                        if is_outdated(self.kernel.as_ref(), *link, arrived, payload) {
-                            self.stats.dropped(DropReason::Outdated);
-                            continue;
-                        }
                         let multicast = path.destination.is_multicast();
                         let mac = observer.as_mut().and_then(|observer| observer.mac_of(*path.source.ip()));
                         let arrival = Arrival { link: *link, vlan: Vlan::NONE, mac, multicast };
-                        match self.engine.handle(now, arrival, payload) {
-                            Ok(answer) => answers.push(Addressed { socket: index, path, given: now, answer }),
-                            Err(reason) => self.stats.dropped(reason),
-                        }
+                        let Some(glance) = self.engine.glance(arrival, payload) else {
+                            match self.engine.handle(given, arrival, payload) {
+                                Ok(answer) => answers.push(Addressed { socket: index, path, given, answer }),
+                                Err(reason) => self.stats.dropped(reason),
+                            }
+                            continue;
+                        };
+                        let age = wall.duration_since(arrived).unwrap_or_default();
+                        let since = now.checked_sub(age).unwrap_or(now);
+                        let received =
+                            || Received { socket: index, path, arrival, arrived, message: payload.into() };
+                        let shed = self.queue.push(now, since, &glance, payload.len(), received);
+                        self.stats.shed(shed);
                     }
-                    Ok(None) => break,
+                    Ok(None) => {
+                        emptied += 1;
+                        break;
+                    }
                     Err(failure) => {
                         debug!("cannot receive: {failure}");
                         self.stats.receive_errors += 1;
@@ -358,10 +412,29 @@ impl Daemon {
                 }
             }
         }
-        if self.is_overdue {
-            self.expire();
+        (answers, emptied == self.sockets.len())
+    }
+
+    /// Handles what waits, up to a round's worth, but no more than `strangers` once all that is left are strangers.
+    fn handle(&mut self, answers: &mut Vec<Addressed>, strangers: usize) {
+        let now = Instant::now();
+        let given = self.clock.now();
+        for count in 0..ROUND {
+            if count >= strangers && self.queue.len(Class::Clients) + self.queue.len(Class::Known) == 0 {
+                break;
+            }
+            let (next, shed) = self.queue.next(now);
+            self.stats.shed(shed);
+            let Some(Received { socket, path, arrival, arrived, message }) = next else { break };
+            if is_outdated(self.kernel.as_ref(), arrival.link, arrived, &message) {
+                self.stats.dropped(DropReason::Outdated);
+                continue;
+            }
+            match self.engine.handle(given, arrival, &message) {
+                Ok(answer) => answers.push(Addressed { socket, path, given, answer }),
+                Err(reason) => self.stats.dropped(reason),
+            }
         }
-        self.finish_round(answers);
     }
 
     /// Carries out what a round has changed, in the order that `engine` prescribes, and sends the answers: at once, or

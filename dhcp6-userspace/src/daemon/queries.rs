@@ -2,15 +2,16 @@
 
 use tracing::warn;
 
-use super::{Daemon, OPERATORS_PATIENCE, kernel::Kernel};
+use super::{Daemon, OPERATORS_PATIENCE, kernel::Kernel, queue::Class};
 use crate::{
     control::{
         AddressRow, Cleared, FastPathStatus, LeaseRow, LinkStatus, PoolDetail, PoolRow, PrefixRow, Query,
-        Released, Response, SlowPathCounters, Status, Text,
+        Queued, ReceiveBuffer, Released, Response, SlowPathCounters, Status, Text,
     },
     engine::{LeaseView, ResourceView},
     lease::LeaseState,
     metrics::Snapshot,
+    net::RECEIVE_BUFFER,
     pool::{IaKind, Resource},
     time::Time,
 };
@@ -84,7 +85,13 @@ impl Daemon {
     }
 
     fn slow_path(&self) -> SlowPathCounters {
-        self.stats.counters(self.socket_drops())
+        let waiting = |class| self.queue.len(class) as u64;
+        let queued = Queued {
+            clients: waiting(Class::Clients),
+            known: waiting(Class::Known),
+            strangers: waiting(Class::Strangers),
+        };
+        self.stats.counters(self.socket_drops(), queued)
     }
 
     /// Datagrams that the sockets that are open now have lost.
@@ -117,6 +124,13 @@ impl Daemon {
                 pin_dir: self.config.fast_path.pin_dir.clone(),
                 refused_bindings: kernel.refused,
             }),
+            receive_buffer: ReceiveBuffer {
+                octets: { self.sockets.iter() }
+                    .map(|of| of.socket.receive_buffer())
+                    .min()
+                    .unwrap_or_default(),
+                asked_for: RECEIVE_BUFFER,
+            },
             store: self.store_status.clone(),
             last_reload: self.last_reload.clone(),
         }

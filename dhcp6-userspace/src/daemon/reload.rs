@@ -44,6 +44,8 @@ impl Daemon {
         self.check_what_stays(&config)?;
         let interfaces = interfaces(&config, Duration::ZERO)?;
         let listeners = Listener::plan(&config, &interfaces, &self.sockets)?;
+        // What waits came by the listeners and links of before.
+        self.handle_all(None);
         // What the store holds is all that was promised, once nothing waits to be written.
         if !self.settle(Some(OPERATORS_PATIENCE)) {
             bail!("the lease store does not take changes; see `dhcp6ctl status`");

@@ -1,8 +1,13 @@
-//! The slow path's counters. Every message that is received ends in one of sent and dropped.
+//! The slow path's counters. Every message that is received ends in one of sent and dropped, as soon as it
+//! waits no more.
 
 use dhcp6_common::wire::MessageType;
 
-use crate::{control::SlowPathCounters, engine::DropReason};
+use super::queue::Shed;
+use crate::{
+    control::{Queued, SlowPathCounters},
+    engine::DropReason,
+};
 
 const TYPES: usize = MessageType::ALL.len();
 
@@ -30,7 +35,13 @@ impl Stats {
         self.dropped[reason as usize] += 1;
     }
 
-    pub(super) fn counters(&self, socket_drops: u64) -> SlowPathCounters {
+    pub(super) fn shed(&mut self, shed: Shed) {
+        let Shed { stale, full } = shed;
+        self.dropped[DropReason::Stale as usize] += stale;
+        self.dropped[DropReason::QueueFull as usize] += full;
+    }
+
+    pub(super) fn counters(&self, socket_drops: u64, queued: Queued) -> SlowPathCounters {
         let by_type = |counts: &[u64]| {
             MessageType::ALL.iter().map(|kind| (kind.name().to_owned(), counts[*kind as usize])).collect()
         };
@@ -45,6 +56,7 @@ impl Stats {
                 .collect(),
             socket_drops: self.earlier_socket_drops + socket_drops,
             receive_errors: self.receive_errors,
+            queued,
         }
     }
 }

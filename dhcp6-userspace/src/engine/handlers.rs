@@ -95,7 +95,7 @@ impl Engine {
     /// link-address. Behind layer-two relay agents alone, which have no address and give an Interface-Id
     /// (RFC 6221, section 5.3.1), it is the link that the Interface-Id is configured for, else that of the receiving
     /// interface.
-    fn link_of(&self, arrival: Arrival, envelope: &Envelope<'_>) -> Option<u32> {
+    pub(super) fn link_of(&self, arrival: Arrival, envelope: &Envelope<'_>) -> Option<u32> {
         if !envelope.is_relayed() {
             return arrival.link;
         }

@@ -123,6 +123,11 @@ impl Link {
         self.pools.iter().any(|pool| pool.kind() == kind && pool.range().covers(&range))
     }
 
+    /// Whether there is a reservation for who is known by this.
+    pub(super) fn has_reservation_of(&self, key: &ClientKey) -> bool {
+        self.by_key.contains_key(key)
+    }
+
     /// Whether clients without a reservation are left alone.
     pub(super) fn refuses(&self, host: &Host) -> bool {
         self.config.reserved_only && !host.keys.iter().any(|key| self.by_key.contains_key(key))

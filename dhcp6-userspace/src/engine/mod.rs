@@ -18,6 +18,7 @@
 
 mod bindings;
 mod conflicts;
+mod glance;
 mod handlers;
 mod link;
 mod message;
@@ -49,6 +50,7 @@ use crate::{
     time::Time,
 };
 
+pub use glance::Glance;
 pub use view::{LeaseView, LinkView, ResourceState, ResourceView, WaitingReservation};
 
 /// The server's protocol state.
@@ -114,7 +116,7 @@ pub struct Answer {
     pub needs_commit: bool,
 }
 
-/// Why a message is not answered. The last two are the daemon's: the engine has answered.
+/// Why a message is not answered. The last five are the daemon's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum DropReason {
     /// Shorter than type and transaction identifier.
@@ -155,6 +157,10 @@ pub enum DropReason {
     UnknownMac,
     /// The link serves clients with a reservation only, and this one has none.
     RefusedByPolicy,
+    /// A message that waited, among many, until its client repeated it, gave up what it asked for, or gave up.
+    Stale,
+    /// Too many messages of its class waited already.
+    QueueFull,
     /// A Release that waited until the fast path granted the lease anew.
     Outdated,
     /// Nothing may be promised while the store does not commit.
@@ -165,7 +171,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// Every reason.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 24] = [
         Self::TooShort,
         Self::UnknownType,
         Self::Malformed,
@@ -185,6 +191,8 @@ impl DropReason {
         Self::TooManyIas,
         Self::UnknownMac,
         Self::RefusedByPolicy,
+        Self::Stale,
+        Self::QueueFull,
         Self::Outdated,
         Self::StoreFailed,
         Self::SendFailed,
@@ -212,6 +220,8 @@ impl DropReason {
             Self::TooManyIas => "too_many_ias",
             Self::UnknownMac => "unknown_mac",
             Self::RefusedByPolicy => "refused_by_policy",
+            Self::Stale => "stale",
+            Self::QueueFull => "queue_full",
             Self::Outdated => "outdated",
             Self::StoreFailed => "store_failed",
             Self::SendFailed => "send_failed",

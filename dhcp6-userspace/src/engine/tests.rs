@@ -7,6 +7,7 @@ mod durability;
 mod encoding;
 mod every_answer;
 mod giving_back;
+mod glancing;
 mod lists;
 mod message;
 mod model;

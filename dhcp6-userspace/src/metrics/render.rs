@@ -11,7 +11,7 @@ use prometheus_client::{
 };
 
 use super::Snapshot;
-use crate::control::{Count, Counts, PoolRow};
+use crate::control::{Count, Counts, PoolRow, Queued};
 
 /// The snapshot as it is sent.
 ///
@@ -62,6 +62,14 @@ impl Collector for Snapshot {
             "slow_path_receive_errors",
             "Attempts of the daemon to receive that failed.",
             slow_path.receive_errors,
+        )?;
+        let Queued { clients, known, strangers } = slow_path.queued;
+        page.gauges(
+            "slow_path_messages_queued",
+            "Messages that wait for the daemon, by class: those of clients with a lease first, then Solicits of known \
+             clients, then those of strangers.",
+            [("clients", clients), ("known", known), ("strangers", strangers)]
+                .map(|(class, count)| ([("class", class)], Count(count.into()))),
         )?;
 
         page.gauges(
@@ -198,7 +206,9 @@ mod tests {
 
     use super::{Count, Counts, PoolRow, Snapshot, render};
     use crate::{
-        control::{FastPathRow, FastPathStatus, SlowPathCounters, Status, StoreStatus},
+        control::{
+            FastPathRow, FastPathStatus, Queued, ReceiveBuffer, SlowPathCounters, Status, StoreStatus,
+        },
         metrics::InterfaceCounters,
         time::Time,
     };
@@ -218,6 +228,7 @@ mod tests {
                 links: Vec::new(),
                 fast_path: Vec::new(),
                 fast_path_maps: None,
+                receive_buffer: ReceiveBuffer::default(),
                 store: StoreStatus {
                     kind: "sqlite".to_owned(),
                     path: None,
@@ -245,6 +256,7 @@ mod tests {
                 dropped: counts(&[("malformed", 2)]),
                 socket_drops: 6,
                 receive_errors: 8,
+                queued: Queued { clients: 9, known: 10, strangers: 11 },
             },
             fast_path: Vec::new(),
         }
@@ -275,6 +287,12 @@ dhcp6_slow_path_socket_drops_total 6
 # HELP dhcp6_slow_path_receive_errors Attempts of the daemon to receive that failed.
 # TYPE dhcp6_slow_path_receive_errors counter
 dhcp6_slow_path_receive_errors_total 8
+# HELP dhcp6_slow_path_messages_queued Messages that wait for the daemon, by class: those of clients with a lease first, \
+then Solicits of known clients, then those of strangers.
+# TYPE dhcp6_slow_path_messages_queued gauge
+dhcp6_slow_path_messages_queued{class=\"clients\"} 9
+dhcp6_slow_path_messages_queued{class=\"known\"} 10
+dhcp6_slow_path_messages_queued{class=\"strangers\"} 11
 # HELP dhcp6_pool_addresses Addresses of each link, by state; those that are used are leased.
 # TYPE dhcp6_pool_addresses gauge
 dhcp6_pool_addresses{link=\"a\\\"0\",state=\"idle\"} 3.402823669209385e38

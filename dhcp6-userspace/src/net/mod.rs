@@ -11,4 +11,4 @@ pub use inherited::InheritedSocket;
 pub use interface::{Interface, InterfaceError, neighbor_limit, netns_cookie};
 pub use membership::{hold_group, release_group};
 pub use observer::FrameObserver;
-pub use socket::{Datagram, Path, ServerSocket, SocketError};
+pub use socket::{Datagram, Path, RECEIVE_BUFFER, ServerSocket, SocketError};

@@ -15,18 +15,18 @@ use nix::{
     net::if_::if_nameindex,
     sys::socket::{
         ControlMessage, ControlMessageOwned, MsgFlags, SockaddrIn6, recvmsg, sendmsg, setsockopt,
-        sockopt::{Ipv6RecvPacketInfo, RcvBufForce, ReceiveTimestampns, RxqOvfl, SndBufForce},
+        sockopt::{Ipv6RecvPacketInfo, RcvBufForce, ReceiveTimestampns, SndBufForce},
     },
     sys::time::TimeSpec,
 };
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::{io::Interest, net::UdpSocket};
 
-use super::{InheritedSocket, Interface};
+use super::{InheritedSocket, Interface, packet::option};
 use crate::engine::AnswerPort;
 
-/// Asked of the kernel for datagrams that wait: tens of thousands of Solicits.
-pub(super) const RECEIVE_BUFFER: usize = 16 << 20;
+/// Octets asked of the kernel for datagrams that wait: tens of thousands of Solicits.
+pub const RECEIVE_BUFFER: usize = 16 << 20;
 /// Asked of the kernel for answers that wait: more than its neighbour table has clients in question, by default.
 const SEND_BUFFER: usize = 16 << 20;
 /// The groups of this thread's network namespace.
@@ -51,7 +51,6 @@ pub struct ServerSocket {
     /// The interface that the socket is bound to.
     interface: Option<Interface>,
     port: u16,
-    dropped: u32,
     buffer: Vec<u8>,
 }
 
@@ -135,7 +134,7 @@ impl ServerSocket {
             }
         }
         let socket = UdpSocket::from_std(socket.into()).map_err(failed("wait for datagrams"))?;
-        Ok(Self { socket, interface, port, dropped: 0, buffer: vec![0; LONGEST] })
+        Ok(Self { socket, interface, port, buffer: vec![0; LONGEST] })
     }
 
     /// Listens on all interfaces that have no socket of their own, to relay agents.
@@ -165,10 +164,20 @@ impl ServerSocket {
     }
 
     /// Datagrams that the kernel has dropped since the socket was opened, by this process or by the one that it was
-    /// taken over from, because nobody read them in time, as
-    /// far as known: the number comes with the next one that is received.
+    /// taken over from, because nobody read them in time.
     pub fn dropped(&self) -> u32 {
-        self.dropped
+        self.memory()[libc::SK_MEMINFO_DROPS as usize]
+    }
+
+    /// How many octets of datagrams, and of the kernel's own with them, may wait.
+    pub fn receive_buffer(&self) -> usize {
+        // The kernel doubles what it is asked for (socket(7)).
+        self.memory()[libc::SK_MEMINFO_RCVBUF as usize] as usize / 2
+    }
+
+    /// The numbers that ss(8) shows as skmem; zeros before Linux 4.12.
+    fn memory(&self) -> [u32; 9] {
+        option(&SockRef::from(&self.socket), libc::SOL_SOCKET, libc::SO_MEMINFO).unwrap_or_default()
     }
 
     /// Whether there is something to receive; if not, the task is woken when there is.
@@ -187,7 +196,7 @@ impl ServerSocket {
     /// The kernel's. The socket stays usable.
     pub fn receive(&mut self) -> io::Result<Option<Datagram<'_>>> {
         let fd = self.socket.as_raw_fd();
-        let mut control = cmsg_space!(libc::in6_pktinfo, u32, TimeSpec);
+        let mut control = cmsg_space!(libc::in6_pktinfo, TimeSpec);
         let mut octets = [IoSliceMut::new(&mut self.buffer)];
         let received = self.socket.try_io(Interest::READABLE, || {
             Ok(recvmsg::<SockaddrIn6>(fd, &mut octets, Some(&mut control), MsgFlags::MSG_DONTWAIT)?)
@@ -206,7 +215,6 @@ impl ServerSocket {
                     destination = info.ipi6_addr.s6_addr.into();
                     interface = info.ipi6_ifindex;
                 }
-                ControlMessageOwned::RxqOvfl(dropped) => self.dropped = dropped,
                 ControlMessageOwned::ScmTimestampns(time) => {
                     arrived = UNIX_EPOCH.checked_add(Duration::from(time));
                 }
@@ -277,7 +285,6 @@ fn new_socket(shared: bool) -> io::Result<Socket> {
 fn set_up(socket: &Socket, shared: bool) -> io::Result<()> {
     socket.set_reuse_address(shared)?;
     setsockopt(socket, Ipv6RecvPacketInfo, &true)?;
-    setsockopt(socket, RxqOvfl, &1)?;
     setsockopt(socket, ReceiveTimestampns, &true)?;
     // With CAP_NET_ADMIN beyond net.core.rmem_max, without it up to there.
     if setsockopt(socket, RcvBufForce, &RECEIVE_BUFFER).is_err() {

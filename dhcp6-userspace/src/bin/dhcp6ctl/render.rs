@@ -10,8 +10,8 @@ use comfy_table::{Table, presets::NOTHING};
 use dhcp6_common::Reason;
 use dhcp6_userspace::{
     control::{
-        AddressRow, Cleared, Count, Counts, LeaseRow, PoolDetail, PoolRow, PrefixRow, Released, ReloadStatus,
-        Reloaded, Status,
+        AddressRow, Cleared, Count, Counts, LeaseRow, PoolDetail, PoolRow, PrefixRow, Queued, ReceiveBuffer,
+        Released, ReloadStatus, Reloaded, Status,
     },
     engine::ResourceState,
     fastpath::MapDescription,
@@ -70,8 +70,18 @@ fn counts(counts: &Counts) -> [String; 4] {
 
 impl ForPeople for Status {
     fn for_people(&self) -> String {
-        let Self { version, pid, since, server_duid, links, fast_path, fast_path_maps, store, last_reload } =
-            self;
+        let Self {
+            version,
+            pid,
+            since,
+            server_duid,
+            links,
+            fast_path,
+            fast_path_maps,
+            receive_buffer: ReceiveBuffer { octets, asked_for },
+            store,
+            last_reload,
+        } = self;
         let mode = |interface: Option<&String>| {
             or_dash(fast_path.iter().find(|row| Some(&row.interface) == interface).map(|row| &row.mode))
         };
@@ -97,12 +107,20 @@ impl ForPeople for Status {
                 format!("FAILED at {at}, the configuration stays what it was:\n{}", or_dash(error.as_ref()))
             }
         };
+        let buffer = if octets < asked_for {
+            format!(
+                "receive buffer {octets} octets instead of {asked_for}: in a flood messages are lost early; give dhcp6d \
+                 CAP_NET_ADMIN, or raise net.core.rmem_max to {asked_for} and restart it\n"
+            )
+        } else {
+            String::new()
+        };
         format!(
             "dhcp6d {version}, process {pid}, since {since}\n\
              server DUID  {server_duid}\n\
              store        {} {store_state}, {} commits, {} failed\n\
              fast path    {maps}\n\
-             reload       {reload}\n\n{links}",
+             reload       {reload}\n{buffer}\n{links}",
             store.kind, store.commits, store.failed_commits
         )
     }
@@ -323,6 +341,10 @@ impl ForPeople for Stats {
                     row("daemon", what, name, *count, "");
                 }
             }
+            let Queued { clients, known, strangers } = slow_path.queued;
+            row("daemon", "queued", "clients", clients, "Of clients with a lease; handled first.");
+            row("daemon", "queued", "known", known, "Solicits of known clients; handled next.");
+            row("daemon", "queued", "strangers", strangers, "All others.");
             row("daemon", "socket", "drops", slow_path.socket_drops, "The sockets were full.");
         }
         let mut text = table(["PLANE", "", "REASON", "COUNT", "MEANING"], rows);

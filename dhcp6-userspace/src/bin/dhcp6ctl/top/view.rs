@@ -218,7 +218,8 @@ pub(super) mod tests {
     };
 
     use dhcp6_userspace::control::{
-        Count, Counts, FastPathRow, FastPathStatus, PoolRow, SlowPathCounters, Status, StoreStatus,
+        Count, Counts, FastPathRow, FastPathStatus, PoolRow, Queued, ReceiveBuffer, SlowPathCounters, Status,
+        StoreStatus,
     };
 
     use super::{
@@ -254,6 +255,7 @@ pub(super) mod tests {
                     links: Vec::new(),
                     fast_path: vec![FastPathRow { interface: "eth1".to_owned(), mode: "native".to_owned() }],
                     fast_path_maps: Some(FastPathStatus { pin_dir: PathBuf::new(), refused_bindings: 0 }),
+                    receive_buffer: ReceiveBuffer::default(),
                     store: StoreStatus {
                         kind: "sqlite".to_owned(),
                         path: None,
@@ -271,6 +273,7 @@ pub(super) mod tests {
                     dropped: counts(&[("malformed", 1)]),
                     socket_drops: 10 * count,
                     receive_errors: 0,
+                    queued: Queued::default(),
                 },
             }),
             fast_path: FastPathSample::Interfaces(BTreeMap::from([
