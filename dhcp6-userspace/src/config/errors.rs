@@ -93,7 +93,8 @@ impl From<&Range<usize>> for Place {
 /// Collects the mistakes of a text, and of the files that it names, while they are decoded and validated.
 pub(super) struct Report<'a> {
     file_name: &'a str,
-    text: &'a str,
+    /// The offsets at which lines behind the first one begin.
+    line_starts: Vec<usize>,
     further_files: Vec<FurtherFile>,
     mistakes: Vec<(Place, String)>,
 }
@@ -105,7 +106,9 @@ struct FurtherFile {
 
 impl<'a> Report<'a> {
     pub(super) fn new(file_name: &'a str, text: &'a str) -> Self {
-        Self { file_name, text, further_files: Vec::new(), mistakes: Vec::new() }
+        let line_starts =
+            text.bytes().zip(1..).filter(|(octet, _)| *octet == b'\n').map(|(_, next)| next).collect();
+        Self { file_name, line_starts, further_files: Vec::new(), mistakes: Vec::new() }
     }
 
     /// The directory that the text's relative paths start from.
@@ -146,7 +149,9 @@ impl<'a> Report<'a> {
     /// File and line, counted from 1.
     fn locate(&self, place: Place) -> (&str, usize) {
         match place {
-            Place::Offset(offset) => (self.file_name, line_at(self.text, offset)),
+            Place::Offset(offset) => {
+                (self.file_name, 1 + self.line_starts.partition_point(|start| *start <= offset))
+            }
             Place::Line { file, line } => (&self.further_files[file].name, line),
         }
     }
@@ -176,9 +181,4 @@ impl<'a> Report<'a> {
         });
         Err(ConfigErrors(listed.chain(unlisted).collect()))
     }
-}
-
-fn line_at(text: &str, offset: usize) -> usize {
-    let before = &text.as_bytes()[..offset.min(text.len())];
-    before.split(|octet| *octet == b'\n').count()
 }

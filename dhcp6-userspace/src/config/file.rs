@@ -5,7 +5,7 @@ use std::{fmt, marker::PhantomData};
 
 use serde::{
     Deserialize, Deserializer,
-    de::{Error, IgnoredAny, MapAccess, Visitor, value::MapAccessDeserializer},
+    de::{Error, MapAccess, Visitor, value::MapAccessDeserializer},
 };
 use toml::Spanned;
 
@@ -13,8 +13,6 @@ use toml::Spanned;
 pub(super) type Field<T> = Option<Spanned<T>>;
 /// An array of values or of tables.
 pub(super) type List<T> = Field<Vec<Spanned<T>>>;
-/// A key that is known but that this version does not act on.
-pub(super) type Unsupported = Field<IgnoredAny>;
 
 /// The whole file.
 #[derive(Deserialize)]
@@ -70,6 +68,19 @@ pub(super) struct FastPath {
     pub(super) pin_dir: Field<String>,
     pub(super) horizon: Field<Span>,
     pub(super) log: Field<bool>,
+    pub(super) admission: Field<Table<Admission>>,
+}
+
+/// `[fast_path.admission]`
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Admission {
+    pub(super) enabled: Field<bool>,
+    pub(super) per_source: Field<Integer>,
+    pub(super) strangers: Field<Integer>,
+    pub(super) clients: Field<Integer>,
+    pub(super) relayed: Field<Integer>,
+    pub(super) retransmission: Field<Span>,
 }
 
 /// `[[link]]`
@@ -78,7 +89,7 @@ pub(super) struct FastPath {
 pub(super) struct Link {
     pub(super) name: Field<String>,
     pub(super) interface: Field<String>,
-    pub(super) vlan: Unsupported,
+    pub(super) vlan: List<Tag>,
     pub(super) prefix: Field<String>,
     pub(super) rapid_commit: Field<bool>,
     pub(super) preferred_lifetime: Field<Span>,
@@ -248,6 +259,38 @@ impl<'de> Deserialize<'de> for Integer {
         }
 
         deserializer.deserialize_any(IntegerVisitor)
+    }
+}
+
+/// Identifiers of VLANs as they are written, of one tag.
+pub(super) enum Tag {
+    /// One of them.
+    Identifier(Integer),
+    /// Text such as `10-19,30`.
+    Text(String),
+}
+
+impl<'de> Deserialize<'de> for Tag {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct TagVisitor;
+
+        impl Visitor<'_> for TagVisitor {
+            type Value = Tag;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an integer or a string such as \"10-19,30\"")
+            }
+
+            fn visit_i64<E: Error>(self, value: i64) -> Result<Tag, E> {
+                Ok(Tag::Identifier(Integer(value)))
+            }
+
+            fn visit_str<E: Error>(self, value: &str) -> Result<Tag, E> {
+                Ok(Tag::Text(value.to_owned()))
+            }
+        }
+
+        deserializer.deserialize_any(TagVisitor)
     }
 }
 

@@ -6,10 +6,11 @@ use dhcp6_common::wire::INFINITY;
 use toml::Spanned;
 
 use super::{
-    Lifetimes, LinkConfig,
-    file::{self, Field, List, Octets, Span, Table},
+    Lifetimes, LinkConfig, VlanSet,
+    file::{self, Field, List, Octets, Span, Table, Tag},
     validate::Checker,
     values,
+    vlans::Taken,
 };
 use crate::pool::{AddressRange, Allocation};
 
@@ -58,13 +59,8 @@ impl Checker<'_, '_> {
             options,
         } = link.into_inner().0;
 
-        self.unsupported("vlan", vlan);
-        if let Some(bind_to_mac) = bind_to_mac.filter(|value| *value.get_ref()) {
-            self.report.add(&bind_to_mac.span(), "`bind_to_mac = true` is not supported by this version");
-        }
-
         let name = self.link_name(&span, name);
-        let interface = self.interface(interface);
+        let (interface, vlans) = self.arrivals(&span, interface, vlan);
         let prefix = self.link_prefix(&span, prefix);
         let context = LinkContext { index, prefix };
         let allocations = [("cyclic", Allocation::Cyclic), ("random", Allocation::Random)];
@@ -90,8 +86,8 @@ impl Checker<'_, '_> {
         Some(LinkConfig {
             name: name?,
             interface,
-            vlans: None,
-            bind_to_mac: false,
+            vlans,
+            bind_to_mac: bind_to_mac.is_some_and(Spanned::into_inner),
             prefix: prefix?,
             rapid_commit: rapid_commit.is_some_and(Spanned::into_inner),
             lifetimes: lifetimes?,
@@ -120,18 +116,24 @@ impl Checker<'_, '_> {
         Some(name)
     }
 
-    /// The interface; none for a link that is reached through relay agents only.
-    fn interface(&mut self, interface: Field<String>) -> Option<String> {
-        let interface = interface?;
-        let span = interface.span();
-        let interface = self.parse("interface", interface, values::interface_name)?;
-        if let Some(first) = self.seen.interfaces.get(&interface) {
-            let earlier = self.report.refer(&span, first);
-            self.report.add(&span, format!("`interface`: \"{interface}\" already has the link of {earlier}"));
-        } else {
-            self.seen.interfaces.insert(interface.clone(), span);
+    /// The interface, none for a link that is reached through relay agents only, and its VLANs.
+    fn arrivals(
+        &mut self,
+        link: &Range<usize>,
+        interface: Field<String>,
+        vlan: List<Tag>,
+    ) -> (Option<String>, Option<VlanSet>) {
+        let vlan_span = vlan.as_ref().map(Spanned::span);
+        let vlans = self.vlans(link, interface.is_some(), vlan);
+        let Some(interface) = interface else { return (None, None) };
+        let place = vlan_span.unwrap_or_else(|| interface.span());
+        let name = self.parse("interface", interface, values::interface_name);
+        // What is wrong is compared with nothing.
+        if let (Some(name), Ok(vlans)) = (&name, &vlans) {
+            let taken = Taken { vlans: vlans.clone(), place };
+            self.seen.interfaces.entry(name.clone()).or_default().push(taken);
         }
-        Some(interface)
+        (name, vlans.unwrap_or_default())
     }
 
     fn link_prefix(&mut self, table: &Range<usize>, prefix: Field<String>) -> Option<AddressRange> {

@@ -15,6 +15,7 @@ mod reservations;
 mod reservations_file;
 mod validate;
 mod values;
+mod vlans;
 
 #[cfg(test)]
 mod tests;
@@ -49,7 +50,7 @@ pub struct Config {
     pub metrics: Option<SocketAddr>,
     /// `[fast_path]`
     pub fast_path: FastPathConfig,
-    /// `[[link]]`, in the order of the file; names and interfaces are unique.
+    /// `[[link]]`, in the order of the file, at most 65535; names are unique, and no frame belongs to two of them.
     pub links: Vec<LinkConfig>,
 }
 

@@ -5,12 +5,16 @@ mod options;
 mod prefixes;
 mod reservations;
 mod reservations_file;
+mod vlans;
 
 use std::{path::Path, time::Duration};
 
 use dhcp6_common::wire::OptionCode;
 
-use super::{ClientKey, Config, ConfigError, Lifetimes, LinkConfig, StoreKind, XdpModeSetting};
+use super::{
+    AdmissionConfig, ClientKey, Config, ConfigError, Lifetimes, LinkConfig, StoreKind, VlanSet,
+    XdpModeSetting,
+};
 use crate::pool::Allocation;
 
 /// A correct link in four lines, and `rest` from line 5 on.
@@ -79,7 +83,9 @@ fn a_full_file_is_read_as_written() {
     let [link] = &config.links[..] else { panic!("{:?}", config.links) };
     assert_eq!((&*link.name, link.interface.as_deref()), ("access0", Some("eth1")));
     assert_eq!(link.prefix, "2001:db8:1::/64".parse().unwrap());
-    assert!(link.rapid_commit);
+    assert!(link.rapid_commit && !link.bind_to_mac);
+    let vlans = VlanSet { outer: vec![100..=100], inner: vec![1..=19, 30..=30] };
+    assert_eq!(link.vlans, Some(vlans));
     assert_eq!(link.lifetimes, Lifetimes { preferred: 3600, valid: 7200, t1: 1800, t2: 2880 });
     assert_eq!(link.interface_ids.len(), 2);
     assert_eq!(link.pools[0].range, "2001:db8:1::1000-2001:db8:1::ffff".parse().unwrap());
@@ -110,8 +116,17 @@ fn what_is_absent_has_the_documented_default() {
     assert_eq!(config.fast_path.max_bindings, 1_048_576);
     assert_eq!(config.fast_path.pin_dir, Path::new("/sys/fs/bpf/dhcp6"));
     assert_eq!(config.fast_path.horizon, Duration::from_mins(30));
+    let admission = AdmissionConfig {
+        per_source: 100,
+        strangers: 50_000,
+        clients: 100_000,
+        relayed: 100_000,
+        retransmission: Duration::from_millis(300),
+    };
+    assert_eq!(config.fast_path.admission, Some(admission));
     let link = &config.links[0];
-    assert!(!link.rapid_commit);
+    assert!(!link.rapid_commit && !link.bind_to_mac);
+    assert_eq!(link.vlans, None);
     assert_eq!(link.lifetimes, Lifetimes { preferred: 3600, valid: 7200, t1: 1800, t2: 2880 });
     assert_eq!(link.allocation, Allocation::Cyclic);
     assert_eq!(link.decline_hold, Duration::from_hours(24));
@@ -125,7 +140,8 @@ fn sections_of_the_server_take_other_values() {
          relay_supplied_options = [65000, 65, 17]\n\
          [store]\nkind = \"memory\"\n[control]\nsocket = \"/tmp/s\"\n\
          [fast_path]\nenabled = false\nmode = \"generic\"\nmax_bindings = 16\npin_dir = \"/b\"\nhorizon = 90\n\
-         log = true\n",
+         log = true\n[fast_path.admission]\nper_source = 1\nstrangers = 2\nclients = 3\nrelayed = 4\n\
+         retransmission = \"1ms\"\n",
     ));
     assert_eq!(config.server.duid.unwrap().to_string(), "00:02:ab");
     assert_eq!((config.server.preference, config.server.port), (255, 5547));
@@ -135,6 +151,14 @@ fn sections_of_the_server_take_other_values() {
     assert!(!config.fast_path.enabled && config.fast_path.log);
     assert_eq!(config.fast_path.mode, XdpModeSetting::Generic);
     assert_eq!((config.fast_path.max_bindings, config.fast_path.horizon.as_secs()), (16, 90));
+    let admission = AdmissionConfig {
+        per_source: 1,
+        strangers: 2,
+        clients: 3,
+        relayed: 4,
+        retransmission: Duration::from_millis(1),
+    };
+    assert_eq!(config.fast_path.admission, Some(admission));
 }
 
 #[test]
@@ -262,14 +286,50 @@ fn a_file_is_loaded_by_its_path() {
 }
 
 #[test]
-fn what_this_version_does_not_act_on_is_refused() {
+fn a_link_may_be_reached_through_relay_agents_only() {
+    let relayed = "[[link]]\nname = \"relayed\"\nprefix = \"2001:db8:1::/64\"\nbind_to_mac = true\n";
+    let link = parse(relayed).links.remove(0);
+    assert_eq!((link.interface, link.vlans), (None, None));
+    assert!(link.bind_to_mac, "a relay agent may tell the MAC address (RFC 6939)");
+}
+
+#[test]
+fn admission_is_bounded() {
     assert_link_mistakes(&[
-        ("vlan = [100]\n", &["5: `vlan` is not supported by this version"]),
-        ("bind_to_mac = true\n", &["5: `bind_to_mac = true` is not supported by this version"]),
-        ("bind_to_mac = false\n", &[]),
+        (
+            "[fast_path.admission]\nper_source = 0\nstrangers = 10000001\nclients = -1\nrelayed = \"1\"\n\
+             retransmission = \"901ms\"\n",
+            &[
+                "6: `per_source`: 0 is not between 1 and 10000000",
+                "7: `strangers`: 10000001 is not between 1 and 10000000",
+                "8: `clients`: -1 is not between 1 and 10000000",
+                "9: `relayed` in [fast_path.admission]: invalid type: string \"1\", expected an integer",
+                "10: `retransmission`: \"901ms\" is longer than 900 ms, after which clients do repeat a Solicit",
+            ],
+        ),
+        (
+            "[fast_path.admission]\nretransmission = 1\n",
+            &["6: `retransmission`: \"1\" is longer than 900 ms, after which clients do repeat a Solicit"],
+        ),
+        ("[fast_path.admission]\nretransmission = -1\n", &["6: `retransmission`: -1 seconds is negative"]),
+        (
+            "[fast_path.admission]\nstranger = 1\n",
+            &["6: unknown key `stranger` in [fast_path.admission]; did you mean `strangers`?"],
+        ),
     ]);
-    let relayed = Config::parse("[[link]]\nname = \"relayed\"\nprefix = \"2001:db8:1::/64\"\n", "a").unwrap();
-    assert_eq!(relayed.links[0].interface, None, "a link that is reached through relay agents only");
+    let admission = |rest: &str| parse(&with_link(rest)).fast_path.admission;
+    for off in ["retransmission = 0\n", "retransmission = \"0s\"\n"] {
+        let admission = admission(&format!("[fast_path.admission]\n{off}")).expect("on");
+        assert_eq!(admission.retransmission, Duration::ZERO);
+    }
+    let most = admission("[fast_path.admission]\nper_source = 10000000\nretransmission = \"900ms\"\n");
+    let expected = AdmissionConfig {
+        per_source: 10_000_000,
+        retransmission: Duration::from_millis(900),
+        ..AdmissionConfig::default()
+    };
+    assert_eq!(most, Some(expected));
+    assert_eq!(admission("[fast_path.admission]\nenabled = false\nstrangers = 1\n"), None);
 }
 
 #[test]

@@ -13,18 +13,22 @@ use dhcp6_common::wire::{OptionCode, SERVER_PORT};
 use toml::Spanned;
 
 use super::{
-    Config, FastPathConfig, ReadFile, ServerConfig, StoreKind, XdpModeSetting,
+    AdmissionConfig, Config, FastPathConfig, ReadFile, ServerConfig, StoreKind, XdpModeSetting,
     decode::{Decoded, Removed, TOP_LEVEL},
     errors::{Place, Report},
-    file::{self, Field, List, Octets, Table, Unsupported},
+    file::{self, Field, List, Octets, Table},
     options::option_code,
     overlaps::Claims,
     values,
+    vlans::Taken,
 };
 
 /// What relay agents may supply where nothing is configured: the local ER domain name, which they know better than
 /// the server (RFC 6440).
 const DEFAULT_RELAY_SUPPLIED: OptionCode = OptionCode(65);
+
+/// How many links a server can have: the kernel's tables number them with 16 bits.
+const MAX_LINKS: usize = 65535;
 
 /// Validates what was decoded. What this returns counts only where `report` is empty afterwards: a value that was
 /// reported is replaced by its default, so that the rest can be checked as well.
@@ -43,7 +47,12 @@ pub(super) fn validate(decoded: Decoded, read: ReadFile<'_>, report: &mut Report
     if links.is_empty() && !removed.contains(&TOP_LEVEL, "link") {
         checker.report.add(&TOP_LEVEL, "there is no [[link]]; at least one is required");
     }
+    if let Some(link) = links.get(MAX_LINKS) {
+        let message = format!("there are {} [[link]]; a server has at most {MAX_LINKS}", links.len());
+        checker.report.add(&link.span(), message);
+    }
     let links = links.into_iter().enumerate().filter_map(|(index, link)| checker.link(index, link)).collect();
+    checker.frames_have_one_link();
     checker.claims_are_compatible();
     Config { server, store, control_socket, metrics, fast_path, links }
 }
@@ -65,7 +74,8 @@ pub(super) struct Checker<'c, 'a> {
 #[derive(Default)]
 pub(super) struct Seen {
     pub(super) names: HashMap<String, Range<usize>>,
-    pub(super) interfaces: HashMap<String, Range<usize>>,
+    /// What the links take of each interface, in the order of the file.
+    pub(super) interfaces: HashMap<String, Vec<Taken>>,
     pub(super) interface_ids: HashMap<Vec<u8>, Range<usize>>,
     pub(super) claims: Claims,
 }
@@ -132,14 +142,6 @@ impl Checker<'_, '_> {
         field
     }
 
-    /// Refuses a key that would otherwise have no effect.
-    pub(super) fn unsupported(&mut self, what: &str, field: Unsupported) {
-        if let Some(field) = field {
-            let what = if what.starts_with('[') { what.to_owned() } else { format!("`{what}`") };
-            self.report.add(&field.span(), format!("{what} is not supported by this version"));
-        }
-    }
-
     fn server(&mut self, server: file::Server) -> ServerConfig {
         let file::Server { state_dir, duid, preference, port, relay_supplied_options } = server;
         ServerConfig {
@@ -191,7 +193,7 @@ impl Checker<'_, '_> {
     fn fast_path(&mut self, fast_path: file::FastPath) -> FastPathConfig {
         // The kernel refuses hash maps with more buckets than that.
         const MOST_BINDINGS: i64 = 1 << 31;
-        let file::FastPath { enabled, mode, max_bindings, pin_dir, horizon, log } = fast_path;
+        let file::FastPath { enabled, mode, max_bindings, pin_dir, horizon, log, admission } = fast_path;
         let modes = [
             ("auto", XdpModeSetting::Auto),
             ("native", XdpModeSetting::Native),
@@ -207,7 +209,26 @@ impl Checker<'_, '_> {
             horizon: self
                 .parse_or("horizon", horizon, Duration::from_mins(30), |span| values::duration(&span)),
             log: log.is_some_and(Spanned::into_inner),
-            admission: Some(super::AdmissionConfig::default()),
+            admission: self.admission(section(admission)),
         }
+    }
+
+    fn admission(&mut self, admission: file::Admission) -> Option<AdmissionConfig> {
+        const MOST_A_SECOND: i64 = 10_000_000;
+        let file::Admission { enabled, per_source, strangers, clients, relayed, retransmission } = admission;
+        let default = AdmissionConfig::default();
+        let mut rate = |key, field, default| {
+            self.parse_or(key, field, default, |value| values::integer(value, 1, MOST_A_SECOND))
+        };
+        let admission = AdmissionConfig {
+            per_source: rate("per_source", per_source, default.per_source),
+            strangers: rate("strangers", strangers, default.strangers),
+            clients: rate("clients", clients, default.clients),
+            relayed: rate("relayed", relayed, default.relayed),
+            retransmission: self.parse_or("retransmission", retransmission, default.retransmission, |span| {
+                values::retransmission(&span)
+            }),
+        };
+        enabled.is_none_or(Spanned::into_inner).then_some(admission)
     }
 }

@@ -91,23 +91,42 @@ pub(super) fn interface_name(text: String) -> Result<String, String> {
     }
 }
 
-/// A span of time of at least one second.
-pub(super) fn duration(span: &Span) -> Result<Duration, String> {
-    let duration = match span {
+/// A span of time.
+fn span(span: &Span) -> Result<Duration, String> {
+    match span {
         Span::Seconds(seconds) => {
             let seconds = u64::try_from(*seconds).map_err(|_| format!("{seconds} seconds is negative"))?;
-            Duration::from_secs(seconds)
+            Ok(Duration::from_secs(seconds))
         }
         Span::Text(text) => humantime::parse_duration(text).map_err(|error| {
             format!("\"{text}\" is not a duration such as \"30m\", \"2h\" or \"1d\": {error}")
-        })?,
-    };
+        }),
+    }
+}
+
+/// A span of time of at least one second.
+pub(super) fn duration(text: &Span) -> Result<Duration, String> {
+    let duration = span(text)?;
     if duration.as_secs() < 1 {
-        return Err(format!("\"{span}\" is less than a second"));
+        return Err(format!("\"{text}\" is less than a second"));
     }
     // What lasts longer than this, the protocol cannot express in a lifetime either.
     if duration.as_secs() >= u64::from(INFINITY) {
-        return Err(format!("\"{span}\" is too long: at most {} seconds", INFINITY - 1));
+        return Err(format!("\"{text}\" is too long: at most {} seconds", INFINITY - 1));
+    }
+    Ok(duration)
+}
+
+/// A time within which no client repeats a Solicit: its first retransmission timeout is at least 900 ms (RFC 9915,
+/// sections 7.6 and 15: SOL_TIMEOUT of 1 s, less a tenth).
+pub(super) fn retransmission(text: &Span) -> Result<Duration, String> {
+    const MOST: Duration = Duration::from_millis(900);
+    let duration = span(text)?;
+    if duration > MOST {
+        return Err(format!(
+            "\"{text}\" is longer than {} ms, after which clients do repeat a Solicit",
+            MOST.as_millis()
+        ));
     }
     Ok(duration)
 }

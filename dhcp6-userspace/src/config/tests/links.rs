@@ -43,7 +43,7 @@ fn links_are_complete_and_unique() {
         "[[link]]\nname = \"access0\"\ninterface = \"eth1\"\nprefix = \"2001:db8:2::/64\"\n",
         &[
             "6: `name`: \"access0\" is already the link of line 2",
-            "7: `interface`: \"eth1\" already has the link of line 3",
+            "7: `interface`: \"eth1\" already has the link of line 3; tell them apart by `vlan`",
         ],
     )]);
     for name in ["", "a b", "a\\tb"] {
