@@ -5,23 +5,18 @@ use aya_ebpf::{
     maps::HashMap,
     programs::XdpContext,
 };
-use core::net::Ipv6Addr;
 use dhcp6_common::{
-    Reason,
-    contract::{Binding, BindingKey, Key, LongBindingKey},
+    Reason, Vlan,
+    contract::{Binding, BindingKey, Key, LINK_BINDS_TO_MAC, LINK_SPANS_VLANS, Link, LongBindingKey},
     wire::{OPTION_HEADER_LEN, Sum},
 };
 
-use crate::{BINDINGS, LONG_BINDINGS, request::Solicit};
+use crate::{BINDINGS, LONG_BINDINGS, Scratch, request::Solicit};
 
-/// A binding that may be granted now.
+/// A binding of the client.
 pub(crate) struct Known {
-    /// A copy of the map's element that belongs to this client.
-    pub(crate) binding: Binding,
-    /// The element itself, for the stamp.
+    /// The map's element, for the stamp.
     element: *mut Binding,
-    /// CLOCK_BOOTTIME in nanoseconds.
-    now: u64,
     /// The client.
     pub(crate) duid: ScratchDuid,
 }
@@ -50,62 +45,76 @@ impl ScratchDuid {
     }
 }
 
-impl Known {
-    /// The address that is granted.
-    #[inline(always)]
-    pub(crate) fn address(&self) -> Ipv6Addr {
-        self.binding.address.into()
+/// Checks that a binding may be granted now, with all of the IAs that the client asks for. Returns the time,
+/// CLOCK_BOOTTIME in nanoseconds.
+#[inline(always)]
+pub(crate) fn judge(binding: &Binding, solicit: &Solicit) -> Result<u64, Reason> {
+    if let Some(iaid) = solicit.address_iaid()
+        && (!binding.has_address() || u32::from_ne_bytes(binding.address_iaid) != iaid)
+    {
+        return Err(Reason::OtherIa);
     }
+    if let Some(iaid) = solicit.prefix_iaid()
+        && (binding.prefix_length() == 0 || u32::from_ne_bytes(binding.prefix_iaid) != iaid)
+    {
+        return Err(Reason::OtherIa);
+    }
+    // SAFETY: no arguments.
+    let now = unsafe { bpf_ktime_get_boot_ns() };
+    if binding.is_served_at(now) { Ok(now) } else { Err(Reason::HorizonPassed) }
+}
 
+impl Known {
     /// Tells the daemon that the binding has been granted.
     ///
     /// Two CPUs that grant the same binding at once may count one grant, and an element that has changed hands
     /// gets a stamp too many, which extends a horizon early; neither promises anything.
     #[inline(always)]
-    pub(crate) fn stamp(&self) {
+    pub(crate) fn stamp(&self, binding: &Binding, solicit: &Solicit, now: u64) {
         // SAFETY: the pointer is from a look-up in this run of the program, which the map outlives.
-        unsafe {
-            (*self.element).last_grant = self.now;
-            (*self.element).grants = self.binding.grants.wrapping_add(1);
-        }
+        unsafe { (*self.element).stamp = binding.stamp.next(solicit.wants(), now) };
     }
 }
 
-/// Looks up the client's binding and checks that it may be granted.
+/// Looks up the client's binding, for links that look at VLAN or MAC address that of this origin, and copies it.
 #[inline(always)]
 pub(crate) fn find(
     ctx: &XdpContext,
-    slot: u32,
-    solicit: &Solicit,
-    scratch: *mut LongBindingKey,
+    (index, link): (u32, &Link),
+    Scratch { key, binding, ethernet, scan, .. }: &mut Scratch,
 ) -> Result<Known, Reason> {
-    let len = u32::from(solicit.duid_len);
-    let (binding, element, sum) = if len <= BindingKey::DUID_LEN as u32 {
-        look_up(ctx, &BINDINGS, scratch.cast(), slot, solicit)?
+    let len = u32::from(scan.duid_len);
+    let vlan = if link.is(LINK_SPANS_VLANS) { ethernet.vlan } else { Vlan::NONE };
+    let first = Key::<3>::first_word(index as u16, vlan, len as u8);
+    let duid = DuidInFrame { offset: u32::from(scan.duid_offset) + ethernet.tags_len() as u32, len };
+    let binds_to_mac = link.is(LINK_BINDS_TO_MAC);
+    let key: *mut LongBindingKey = key;
+    let (element, sum) = if len <= BindingKey::DUID_LEN as u32 && !binds_to_mac {
+        look_up(ctx, &BINDINGS, key.cast(), (first, 0), duid, binding)?
     } else {
-        look_up(ctx, &LONG_BINDINGS, scratch, slot, solicit)?
+        let mac = if binds_to_mac { ethernet.source_word() } else { 0 };
+        look_up(ctx, &LONG_BINDINGS, key, (first, mac), duid, binding)?
     };
-    if binding.iaid != solicit.iaid {
-        return Err(Reason::OtherIaid);
-    }
-    // SAFETY: no arguments.
-    let now = unsafe { bpf_ktime_get_boot_ns() };
-    if now > binding.serve_until {
-        return Err(Reason::HorizonPassed);
-    }
-    Ok(Known { binding, element, now, duid: ScratchDuid { key: scratch, len, sum } })
+    Ok(Known { element, duid: ScratchDuid { key, len, sum } })
 }
 
-/// Makes the key, and copies the binding out of the map, whole (see [`Binding::compute_seal`]).
+/// Where the DUID lies in the frame.
+struct DuidInFrame {
+    offset: u32,
+    len: u32,
+}
+
+/// Makes the key of its first and last word, and copies the binding out of the map, whole (see [`Binding::sealed`]).
 #[inline(always)]
 fn look_up<const WORDS: usize>(
     ctx: &XdpContext,
     map: &HashMap<Key<WORDS>, Binding>,
     key: *mut Key<WORDS>,
-    slot: u32,
-    solicit: &Solicit,
-) -> Result<(Binding, *mut Binding, Sum), Reason> {
-    let len = u32::from(solicit.duid_len);
+    (first, mac): (u64, u64),
+    duid: DuidInFrame,
+    binding: &mut Binding,
+) -> Result<(*mut Binding, Sum), Reason> {
+    let DuidInFrame { offset, len } = duid;
     if len == 0 || len > Key::<WORDS>::DUID_LEN as u32 {
         return Err(Reason::NoClientId);
     }
@@ -113,23 +122,27 @@ fn look_up<const WORDS: usize>(
     // behind the offset.
     let key = unsafe {
         *key = Key([0; WORDS]);
-        (*key).0[0] = u64::from(slot) | u64::from(len) << 32;
+        (*key).0[0] = first;
         let duid = key.cast::<u8>().add(Key::<WORDS>::DUID_OFFSET);
-        if bpf_xdp_load_bytes(ctx.ctx, u32::from(solicit.duid_offset), duid.cast(), len) != 0 {
+        if bpf_xdp_load_bytes(ctx.ctx, offset, duid.cast(), len) != 0 {
             return Err(Reason::NoClientId);
+        }
+        if Key::<WORDS>::HAS_MAC {
+            (*key).0[WORDS - 1] = mac;
         }
         &*key
     };
     let element = map.get_ptr_mut(key).ok_or(Reason::UnknownClient)?;
     // SAFETY: the pointer is from a look-up in this run of the program. Volatile, so that each field is read
     // once and what is compared is what is sent.
-    let binding = unsafe { element.read_volatile() };
-    if binding.seal != binding.compute_seal(key) {
+    *binding = unsafe { element.read_volatile() };
+    if !binding.is_of(key) {
         return Err(Reason::BindingReplaced);
     }
+    let duid_words = if Key::<WORDS>::HAS_MAC { WORDS - 1 } else { WORDS };
     let mut sum = Sum::ZERO.add_u16((key.0[0] >> 48) as u16);
-    for word in &key.0[1..] {
+    for word in &key.0[1..duid_words] {
         sum = sum.add_u32(*word as u32).add_u32((*word >> 32) as u32);
     }
-    Ok((binding, element, sum))
+    Ok((element, sum))
 }

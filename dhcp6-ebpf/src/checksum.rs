@@ -19,8 +19,8 @@ const STEP: usize = 32;
 /// A datagram from this host, over veth for one, carries the sum of the pseudo-header instead, uncomplemented:
 /// the device was to add the rest (CHECKSUM_PARTIAL). It has crossed no wire, and counts as whole.
 #[inline(always)]
-pub(crate) fn verify(ctx: &XdpContext, rest: &mut Rest) -> Result<(), Reason> {
-    let packet = Packet::new(ctx);
+pub(crate) fn verify(ctx: &XdpContext, tags_len: usize, rest: &mut Rest) -> Result<(), Reason> {
+    let packet = Packet::new(ctx, tags_len);
     let read = || {
         Some((
             packet.read::<[u32; 8]>(IPV6_SOURCE)?,
@@ -43,6 +43,7 @@ pub(crate) fn verify(ctx: &XdpContext, rest: &mut Rest) -> Result<(), Reason> {
         sum: pseudo_header,
         offset: UDP_OFFSET as u32,
         end: UDP_OFFSET as u32 + u32::from(u16::from_be(udp_len)),
+        tags_len: tags_len as u32,
     };
     let mut state = Loop { ctx: ctx.ctx, rest };
     // SAFETY: the step gets the pointer that is given here, and nothing else holds it meanwhile.
@@ -81,12 +82,13 @@ pub(crate) fn verify(ctx: &XdpContext, rest: &mut Rest) -> Result<(), Reason> {
     if sum.fold() == 0xffff { Ok(()) } else { Err(Reason::BadChecksum) }
 }
 
-/// What has been summed up so far. Offsets are those of the frame.
+/// What has been summed up so far. Offsets are those of the frame behind its tags.
 #[repr(C)]
 pub(crate) struct Rest {
     sum: Sum,
     offset: u32,
     end: u32,
+    tags_len: u32,
 }
 
 /// What bpf_loop hands to each step. On the stack, since a map cannot hold pointers.
@@ -100,7 +102,8 @@ struct Loop {
 #[inline(never)]
 unsafe extern "C" fn add_step(_index: u32, state: *mut Loop) -> i64 {
     // SAFETY: bpf_loop hands over the pointer that `verify` gave it.
-    let (packet, rest) = unsafe { (Packet::new(&XdpContext::new((*state).ctx)), &mut *(*state).rest) };
+    let (ctx, rest) = unsafe { (XdpContext::new((*state).ctx), &mut *(*state).rest) };
+    let packet = Packet::new(&ctx, rest.tags_len as usize);
     if rest.offset + STEP as u32 > rest.end {
         return 1;
     }

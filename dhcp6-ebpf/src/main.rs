@@ -1,10 +1,10 @@
 //! The fast path: turns a Solicit with Rapid Commit from a known client into its Reply, inside the driver.
 //!
-//! A frame goes through four steps, one module each: [`request`] decides whether it is a Solicit that this
-//! program may judge, [`binding`] whether the client is known and the promise covered by storage, [`checksum`]
-//! whether it arrived whole, [`reply`] rewrites it in place. Until the last of all checks has passed nothing is
-//! written, so that whatever is passed on is the frame that arrived. What each step refuses is counted under a
-//! [`Reason`].
+//! A frame goes through five steps, one module each: [`link`] tells by its VLAN tags which link it is from, [`request`]
+//! whether it is a Solicit that this program may judge, [`checksum`] whether it arrived whole, [`binding`] whether the
+//! client is known and the promise covered by storage, [`reply`] rewrites it in place. Until the last of all checks has
+//! passed nothing is written, so that whatever is passed on is the frame that arrived. What a step refuses goes up to
+//! the daemon, if [`admission`] admits it, and is counted under a [`Reason`].
 //!
 //! One instance of the program is loaded per interface: [`SLOT`] is constant for the verifier, which makes the
 //! look-up of link and counters an address computed at load time.
@@ -27,16 +27,24 @@ use aya_ebpf::{
 use aya_log_ebpf::info;
 use dhcp6_common::{
     Reason, Verdict,
-    contract::{Binding, BindingKey, Link, LongBindingKey, ReplyBlock, counter_index},
+    contract::{
+        Binding, BindingKey, Interface, LINK_IN_USE, Link, LongBindingKey, ReplyBlock, VlanTable,
+        counter_index,
+    },
+    wire::MessageType,
 };
 
+use self::link::Ethernet;
+
+mod admission;
 mod binding;
 mod checksum;
+mod link;
 mod packet;
 mod reply;
 mod request;
 
-/// Index of the interface that this instance serves, set at load time.
+/// Slot of the interface that this instance serves, set at load time.
 #[unsafe(no_mangle)]
 static SLOT: Global<u32> = Global::new(0);
 /// Whether to log each answer through aya-log: 1 or 0, set at load time.
@@ -52,6 +60,10 @@ static BINDINGS: HashMap<BindingKey, Binding> = HashMap::pinned(1, BPF_F_NO_PREA
 #[map]
 static LONG_BINDINGS: HashMap<LongBindingKey, Binding> = HashMap::pinned(1, BPF_F_NO_PREALLOC);
 #[map]
+static INTERFACES: Array<Interface> = Array::pinned(1, 0);
+#[map]
+static INNER_VLANS: Array<VlanTable> = Array::pinned(1, 0);
+#[map]
 static LINKS: Array<Link> = Array::pinned(1, 0);
 #[map]
 static REPLY_BLOCKS: Array<ReplyBlock> = Array::pinned(1, 0);
@@ -60,6 +72,11 @@ static COUNTERS: PerCpuArray<u64> = PerCpuArray::pinned(1, 0);
 
 #[map]
 static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+// Each instance has its own.
+#[map]
+static SOURCES: Array<admission::Source> = Array::with_max_entries(admission::MOST_SOURCES, 0);
+#[map]
+static BUCKETS: Array<admission::Buckets> = Array::with_max_entries(1, 0);
 
 /// What is known of this CPU's frame.
 ///
@@ -69,45 +86,83 @@ static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 #[repr(C)]
 struct Scratch {
     key: LongBindingKey,
+    /// The client's binding.
+    binding: Binding,
+    ethernet: Ethernet,
+    /// Of type 0 where there is none.
+    message: request::Message,
     scan: request::Scan,
+    solicit: request::Solicit,
     rest: checksum::Rest,
+    /// Why the frame is not answered: the number of a [`Reason`].
+    reason: u32,
+    /// Whether the options of a Solicit have been read.
+    is_scanned: u32,
+    /// Whether the client has a binding.
+    is_known: u32,
 }
 
-#[xdp]
+#[xdp(frags)]
 fn dhcp6(ctx: XdpContext) -> u32 {
     let slot = SLOT.load();
-    let reason = match answer(&ctx, slot) {
-        Ok(()) => Reason::Answered,
-        Err(reason) => reason,
-    };
+    let reason = judge(&ctx, slot).unwrap_or_else(|reason| reason as u32);
     if let Some(counter) = COUNTERS.get_ptr_mut(counter_index(slot, reason)) {
         // SAFETY: a per-CPU element, and XDP programs are not preempted by each other.
         unsafe { *counter += 1 };
     }
-    match reason.verdict() {
+    match admission::verdict_of(reason) {
         Verdict::Answered => xdp_action::XDP_TX,
         Verdict::Passed => xdp_action::XDP_PASS,
         Verdict::Dropped => xdp_action::XDP_DROP,
     }
 }
 
+/// Answers a frame, if it can. The number of the reason under which it is counted, or the reason for what is not for
+/// the server.
 #[inline(always)]
-fn answer(ctx: &XdpContext, slot: u32) -> Result<(), Reason> {
-    request::is_dhcpv6(ctx)?;
-    let link = LINKS.get(slot).filter(|link| link.ifindex != 0).ok_or(Reason::NoLink)?;
-    if link.rapid_commit == 0 {
-        return Err(Reason::RapidCommitOff);
-    }
+fn judge(ctx: &XdpContext, slot: u32) -> Result<u32, Reason> {
+    let ethernet = Ethernet::read(ctx)?;
+    request::is_for_servers(&ethernet.packet(ctx))?;
+    let interface = INTERFACES.get(slot).filter(|interface| interface.ifindex != 0).ok_or(Reason::NoLink)?;
+    let link = ethernet.link(interface).filter(|(_, link)| link.is(LINK_IN_USE)).ok_or(Reason::NoLink)?;
     // SAFETY: per-CPU memory, and XDP programs are not preempted by each other.
-    let Scratch { key, scan, rest } = unsafe { &mut *SCRATCH.get_ptr_mut(0).ok_or(Reason::NoLink)? };
-    let solicit = request::solicit(ctx, slot, scan)?;
-    let block = reply::block(slot, solicit.requested)?;
-    let known = binding::find(ctx, slot, &solicit, key)?;
-    checksum::verify(ctx, rest)?;
-    let address = known.address();
-    reply::send(ctx, link, block, known)?;
+    let scratch = unsafe { &mut *SCRATCH.get_ptr_mut(0).ok_or(Reason::NoLink)? };
+    scratch.ethernet = ethernet;
+    scratch.message.kind = 0;
+    scratch.is_scanned = 0;
+    scratch.is_known = 0;
+    if let Err(reason) = answer(ctx, interface, link, scratch) {
+        // SAFETY: a live, exclusive reference. Volatile, so that it is read again.
+        unsafe { (&raw mut scratch.reason).write_volatile(reason as u32) };
+        return Ok(admission::judge(ctx, interface, link, scratch));
+    }
+    Ok(Reason::Answered as u32)
+}
+
+#[inline(always)]
+fn answer(
+    ctx: &XdpContext,
+    interface: &Interface,
+    (index, link): (u32, &Link),
+    scratch: &mut Scratch,
+) -> Result<(), Reason> {
+    let ethernet = &scratch.ethernet;
+    scratch.message = request::Message::read(ctx, &ethernet.packet(ctx))?;
+    checksum::verify(ctx, ethernet.tags_len(), &mut scratch.rest)?;
+    if scratch.message.kind != MessageType::Solicit as u32 {
+        return Err(Reason::NotSolicit);
+    }
+    request::scan(ctx, ethernet, &scratch.message, index, &mut scratch.scan)?;
+    scratch.is_scanned = 1;
+    request::solicit(ctx, ethernet, link, &mut scratch.scan, &mut scratch.solicit)?;
+    let block = reply::block(link, scratch.solicit.requested)?;
+    let known = binding::find(ctx, (index, link), scratch)?;
+    scratch.is_known = 1;
+    let now = binding::judge(&scratch.binding, &scratch.solicit)?;
+    reply::send(ctx, (interface, link), scratch, block, known, now)?;
     if LOG.load() != 0 {
-        info!(ctx, "answered {:i}", address);
+        let mac = scratch.ethernet.source.map(u16::to_be);
+        info!(ctx, "answered {:x}:{:x}:{:x}", mac[0], mac[1], mac[2]);
     }
     Ok(())
 }

@@ -5,6 +5,10 @@ use dhcp6_common::wire::Octets;
 
 /// Length of an Ethernet header without tags.
 pub(crate) const ETHERNET_LEN: usize = 14;
+/// Offset of the EtherType in an Ethernet header.
+pub(crate) const ETHERTYPE: usize = 12;
+/// Length of a VLAN tag.
+pub(crate) const TAG_LEN: usize = 4;
 /// Length of an IPv6 header.
 pub(crate) const IPV6_LEN: usize = 40;
 /// Length of a UDP header.
@@ -17,7 +21,8 @@ pub(crate) const MESSAGE_OFFSET: usize = UDP_OFFSET + UDP_LEN;
 /// MAX_PACKET_OFF (0xffff), above which the verifier forgets bounds.
 pub(crate) const MAX_OFFSET: usize = 2048;
 
-/// The frame, from the Ethernet header on.
+/// The frame from behind its VLAN tags, as if the last octets of its Ethernet header were all of that: the EtherType of
+/// what is in it stands at [`ETHERTYPE`], whatever the number of tags.
 #[derive(Clone, Copy)]
 pub(crate) struct Packet {
     start: usize,
@@ -25,13 +30,15 @@ pub(crate) struct Packet {
 }
 
 impl Packet {
-    /// The frame as it lies in memory now; invalid after a helper has moved its bounds.
+    /// The frame as it lies in memory now, behind `tags_len` octets of VLAN tags; invalid after a helper has moved its
+    /// bounds.
     #[inline(always)]
-    pub(crate) fn new(ctx: &XdpContext) -> Self {
-        Self { start: ctx.data(), end: ctx.data_end() }
+    pub(crate) fn new(ctx: &XdpContext, tags_len: usize) -> Self {
+        // Nothing else occurs; the verifier needs to see it.
+        Self { start: ctx.data() + (tags_len & (3 * TAG_LEN)), end: ctx.data_end() }
     }
 
-    /// Octets in the frame.
+    /// Octets in the frame, without those of its tags.
     #[inline(always)]
     pub(crate) fn len(&self) -> usize {
         self.end - self.start

@@ -1,23 +1,30 @@
-//! Is this frame a Solicit that the fast path may judge?
+//! Is this frame a message to a DHCPv6 server, and a Solicit that the fast path may judge?
 
 use core::ffi::c_void;
 
-use aya_ebpf::{bindings::xdp_md, helpers::generated::bpf_loop, programs::XdpContext};
+use aya_ebpf::{
+    bindings::xdp_md,
+    helpers::generated::{bpf_loop, bpf_xdp_get_buff_len},
+    programs::XdpContext,
+};
 use dhcp6_common::{
     Reason,
-    contract::{IA_ADDRESS_HEADER, OPTION_IGNORED, REQUEST_PASSED, address_words},
+    contract::{
+        GRANTED_ADDRESS, GRANTED_PREFIX, IA_ADDRESS_HEADER, IA_PREFIX_HEADER, LINK_RAPID_COMMIT, Link,
+        REQUEST_PASSED, address_words,
+    },
     wire::{
-        ALL_RELAY_AGENTS_AND_SERVERS, IA_ADDRESS_HEADER_LEN, IA_NA_HEADER_LEN, MESSAGE_HEADER_LEN,
-        MessageType, OPTION_HEADER_LEN, OptionCode, SERVER_PORT, option_at,
+        ALL_RELAY_AGENTS_AND_SERVERS, IA_ADDRESS_HEADER_LEN, IA_NA_HEADER_LEN, IA_PREFIX_HEADER_LEN,
+        MESSAGE_HEADER_LEN, MessageType, OPTION_HEADER_LEN, OptionCode, SERVER_PORT, option_at,
     },
 };
 
 use crate::{
     LINKS,
+    link::Ethernet,
     packet::{ETHERNET_LEN, IPV6_LEN, MAX_OFFSET, MESSAGE_OFFSET, Packet, UDP_LEN, UDP_OFFSET},
 };
 
-const ETHERTYPE: usize = 12;
 const IPV6_VERSION: usize = ETHERNET_LEN;
 const IPV6_PAYLOAD_LENGTH: usize = ETHERNET_LEN + 4;
 const IPV6_NEXT_HEADER: usize = ETHERNET_LEN + 6;
@@ -30,22 +37,19 @@ pub(crate) const UDP_LENGTH: usize = UDP_OFFSET + 4;
 
 /// The protocol number of UDP.
 pub(crate) const UDP: u8 = 17;
-const ETHERTYPE_IPV6: u16 = 0x86dd;
 
 /// More options than any client sends.
 const MAX_OPTIONS: u32 = 64;
 /// More requested options than any client sends.
 const MAX_REQUESTED: u32 = 64;
+/// More addresses or prefixes in an IA than any client sends.
+const MAX_HINTS: usize = 4;
 
-/// Whether the frame goes to a DHCPv6 server or relay agent at all. Everything else that crosses the interface
-/// ends here, after a handful of instructions.
+/// Whether the frame is for DHCPv6 servers on the link. Everything else that crosses the interface ends here, after a
+/// handful of instructions.
 #[inline(always)]
-pub(crate) fn is_dhcpv6(ctx: &XdpContext) -> Result<(), Reason> {
-    let packet = Packet::new(ctx);
-    if packet.u16_at(ETHERTYPE) != Some(ETHERTYPE_IPV6) {
-        return Err(Reason::NotIpv6);
-    }
-    // The network stack discards such a frame, and so the daemon would not answer it.
+pub(crate) fn is_for_servers(packet: &Packet) -> Result<(), Reason> {
+    // The network stack discards any other, and so the daemon would not answer it.
     if packet.read::<u8>(IPV6_VERSION).map(|octet| octet >> 4) != Some(6) {
         return Err(Reason::NotIpv6);
     }
@@ -54,57 +58,130 @@ pub(crate) fn is_dhcpv6(ctx: &XdpContext) -> Result<(), Reason> {
     {
         return Err(Reason::NotDhcpv6);
     }
-    Ok(())
-}
-
-/// What the Reply depends on. Offsets are those of the frame.
-pub(crate) struct Solicit {
-    /// Offset and length of the DUID.
-    pub(crate) duid_offset: u16,
-    pub(crate) duid_len: u16,
-    /// The IAID, in network byte order.
-    pub(crate) iaid: [u8; 4],
-    /// The rendered options that the client requests, one bit each.
-    pub(crate) requested: u8,
-}
-
-/// Reads the message and checks everything about it that does not depend on the client.
-#[inline(always)]
-pub(crate) fn solicit(ctx: &XdpContext, slot: u32, scan: &mut Scan) -> Result<Solicit, Reason> {
-    let packet = Packet::new(ctx);
     if packet.read::<[u64; 2]>(IPV6_DESTINATION) != Some(address_words(ALL_RELAY_AGENTS_AND_SERVERS)) {
         return Err(Reason::NotMulticast);
     }
-    // fe80::/10
-    if packet.u16_at(IPV6_SOURCE).map(|prefix| prefix & 0xffc0) != Some(0xfe80) {
-        return Err(Reason::SourceNotLinkLocal);
+    Ok(())
+}
+
+/// A message to servers that is whole, as far as its lengths tell.
+#[repr(C)]
+pub(crate) struct Message {
+    /// Its type.
+    pub(crate) kind: u32,
+    /// Type and transaction identifier, as they lie in the frame.
+    pub(crate) header: u32,
+    /// Offset of its end.
+    end: u32,
+}
+
+impl Message {
+    /// Reads the beginning of a message, which only relay agents send from other than link-local addresses.
+    #[inline(always)]
+    pub(crate) fn read(ctx: &XdpContext, packet: &Packet) -> Result<Self, Reason> {
+        let (Some(payload), Some(udp)) = (packet.u16_at(IPV6_PAYLOAD_LENGTH), packet.u16_at(UDP_LENGTH))
+        else {
+            return Err(Reason::BadLength);
+        };
+        // Octets behind the IPv6 payload are padding and not looked at.
+        let end = ETHERNET_LEN + IPV6_LEN + usize::from(payload);
+        if udp != payload || usize::from(udp) < UDP_LEN + MESSAGE_HEADER_LEN {
+            return Err(Reason::BadLength);
+        }
+        if end > packet.len() {
+            // SAFETY: the context is that of this run. Of a jumbo frame there may be more than is read here.
+            let whole = unsafe { bpf_xdp_get_buff_len(ctx.ctx) } as usize;
+            return Err(if end > whole { Reason::BadLength } else { Reason::TooLong });
+        }
+        let header = packet.read::<u32>(MESSAGE_OFFSET).ok_or(Reason::BadLength)?;
+        let kind = u32::from_be(header) >> 24;
+        if kind == MessageType::RelayForward as u32 {
+            return Ok(Self { kind, header, end: end as u32 });
+        }
+        // fe80::/10
+        if packet.u16_at(IPV6_SOURCE).map(|prefix| prefix & 0xffc0) != Some(0xfe80) {
+            return Err(Reason::SourceNotLinkLocal);
+        }
+        if !is_from_clients(kind) {
+            return Err(Reason::NotForServers);
+        }
+        Ok(Self { kind, header, end: end as u32 })
     }
-    let (Some(payload), Some(udp)) = (packet.u16_at(IPV6_PAYLOAD_LENGTH), packet.u16_at(UDP_LENGTH)) else {
-        return Err(Reason::BadLength);
-    };
-    // Octets behind the IPv6 payload are padding and not looked at.
-    let end = ETHERNET_LEN + IPV6_LEN + usize::from(payload);
-    if udp != payload || usize::from(udp) < UDP_LEN + MESSAGE_HEADER_LEN || end > packet.len() {
-        return Err(Reason::BadLength);
-    }
-    if end > MAX_OFFSET {
-        return Err(Reason::TooLong);
-    }
-    if packet.read::<u8>(MESSAGE_OFFSET) != Some(MessageType::Solicit as u8) {
-        return Err(Reason::NotSolicit);
+}
+
+/// Whether clients send messages of this type to servers (RFC 9915, section 7.3).
+#[inline(always)]
+fn is_from_clients(kind: u32) -> bool {
+    const FROM_CLIENTS: u32 = 1 << MessageType::Solicit as u32
+        | 1 << MessageType::Request as u32
+        | 1 << MessageType::Confirm as u32
+        | 1 << MessageType::Renew as u32
+        | 1 << MessageType::Rebind as u32
+        | 1 << MessageType::Release as u32
+        | 1 << MessageType::Decline as u32
+        | 1 << MessageType::InformationRequest as u32;
+    kind < 32 && FROM_CLIENTS >> (kind & 31) & 1 == 1
+}
+
+/// What the Reply depends on.
+#[repr(C)]
+pub(crate) struct Solicit {
+    /// [`GRANTED_ADDRESS`] where it has an IA_NA, [`GRANTED_PREFIX`] where it has an IA_PD.
+    wants: u32,
+    /// The IAID of the IA_NA, in network byte order.
+    address_iaid: u32,
+    /// That of the IA_PD.
+    prefix_iaid: u32,
+    /// The rendered options that the client requests, one bit each.
+    pub(crate) requested: u32,
+}
+
+impl Solicit {
+    /// The IAID of the IA_NA, if there is one, in network byte order.
+    #[inline(always)]
+    pub(crate) fn address_iaid(&self) -> Option<u32> {
+        (self.wants & u32::from(GRANTED_ADDRESS) != 0).then_some(self.address_iaid)
     }
 
+    /// That of the IA_PD.
+    #[inline(always)]
+    pub(crate) fn prefix_iaid(&self) -> Option<u32> {
+        (self.wants & u32::from(GRANTED_PREFIX) != 0).then_some(self.prefix_iaid)
+    }
+
+    /// Which of the two there are.
+    #[inline(always)]
+    pub(crate) fn wants(&self) -> u8 {
+        self.wants as u8
+    }
+}
+
+/// Reads the options of a Solicit, of any link.
+#[inline(always)]
+pub(crate) fn scan(
+    ctx: &XdpContext,
+    ethernet: &Ethernet,
+    message: &Message,
+    link: u32,
+    scan: &mut Scan,
+) -> Result<(), Reason> {
+    if message.end > MAX_OFFSET as u32 {
+        return Err(Reason::TooLong);
+    }
     *scan = Scan {
-        slot,
+        link,
+        tags_len: ethernet.tags_len() as u32,
         seen: 0,
         refusal: Reason::TooLong as u32,
         requested: 0,
         offset: (MESSAGE_OFFSET + MESSAGE_HEADER_LEN) as u16,
-        end: end as u16,
+        end: message.end as u16,
         duid_offset: 0,
         duid_len: 0,
-        ia_offset: 0,
-        ia_len: 0,
+        address_offset: 0,
+        address_len: 0,
+        prefix_offset: 0,
+        prefix_len: 0,
         request_offset: 0,
         request_len: 0,
     };
@@ -113,13 +190,42 @@ pub(crate) fn solicit(ctx: &XdpContext, slot: u32, scan: &mut Scan) -> Result<So
     if scan.seen & SEEN_CLIENT_ID == 0 {
         return Err(Reason::NoClientId);
     }
+    Ok(())
+}
+
+/// Checks everything about a Solicit that was scanned that does not depend on the client.
+#[inline(always)]
+pub(crate) fn solicit(
+    ctx: &XdpContext,
+    ethernet: &Ethernet,
+    link: &Link,
+    scan: &mut Scan,
+    solicit: &mut Solicit,
+) -> Result<(), Reason> {
+    let packet = ethernet.packet(ctx);
+    if !link.is(LINK_RAPID_COMMIT) {
+        return Err(Reason::RapidCommitOff);
+    }
     if scan.seen & SEEN_RAPID_COMMIT == 0 {
         return Err(Reason::NoRapidCommit);
     }
-    if scan.seen & SEEN_IA_NA == 0 {
-        return Err(Reason::NoIaNa);
+    solicit.wants = 0;
+    if scan.seen & SEEN_IA_NA != 0 {
+        const LEN: usize = OPTION_HEADER_LEN + IA_ADDRESS_HEADER_LEN;
+        let (offset, len) = (usize::from(scan.address_offset), usize::from(scan.address_len));
+        solicit.address_iaid = judge_ia::<LEN>(&packet, offset, len, IA_ADDRESS_HEADER)?;
+        solicit.wants = GRANTED_ADDRESS.into();
     }
-    let iaid = judge_ia(&packet, usize::from(scan.ia_offset), scan.ia_len)?;
+    if scan.seen & SEEN_IA_PD != 0 {
+        const LEN: usize = OPTION_HEADER_LEN + IA_PREFIX_HEADER_LEN;
+        let (offset, len) = (usize::from(scan.prefix_offset), usize::from(scan.prefix_len));
+        solicit.prefix_iaid = judge_ia::<LEN>(&packet, offset, len, IA_PREFIX_HEADER)?;
+        solicit.wants |= u32::from(GRANTED_PREFIX);
+    }
+    if solicit.wants == 0 {
+        return Err(Reason::NoIa);
+    }
+    scan.requested = 0;
     if scan.seen & SEEN_OPTION_REQUEST != 0 {
         scan.refusal = Reason::TooLong as u32;
         scan.end = scan.request_offset + scan.request_len;
@@ -127,26 +233,37 @@ pub(crate) fn solicit(ctx: &XdpContext, slot: u32, scan: &mut Scan) -> Result<So
         scan.repeat(ctx, MAX_REQUESTED + 1, scan_requested);
         scan.outcome()?;
     }
-    Ok(Solicit {
-        duid_offset: scan.duid_offset,
-        duid_len: scan.duid_len,
-        iaid,
-        requested: scan.requested as u8,
-    })
+    solicit.requested = scan.requested & 0xff;
+    Ok(())
 }
 
-/// Accepts an IA_NA that is empty or holds one plain IA Address. That is a hint, which does not change the
-/// answer to a client with a binding.
+/// Accepts an IA that is empty or holds some plain addresses or prefixes, each an option of `HINT_LEN` octets. These
+/// are hints, which do not change the answer to a client with a binding. Returns the IAID.
 #[inline(always)]
-fn judge_ia(packet: &Packet, offset: usize, len: u16) -> Result<[u8; 4], Reason> {
-    const WITH_HINT: usize = IA_NA_HEADER_LEN + OPTION_HEADER_LEN + IA_ADDRESS_HEADER_LEN;
-    let len = usize::from(len);
-    if len == WITH_HINT {
-        let hint = offset + IA_NA_HEADER_LEN;
-        if packet.read(hint) != Some(u32::from_ne_bytes(IA_ADDRESS_HEADER)) {
+fn judge_ia<const HINT_LEN: usize>(
+    packet: &Packet,
+    offset: usize,
+    len: usize,
+    header: [u8; OPTION_HEADER_LEN],
+) -> Result<u32, Reason> {
+    /// Offset of the length in an IA Prefix option, behind two lifetimes.
+    const PREFIX_LENGTH: usize = OPTION_HEADER_LEN + 8;
+    let mut end = IA_NA_HEADER_LEN;
+    for _ in 0..MAX_HINTS {
+        if len == end {
+            break;
+        }
+        if packet.read(offset + end) != Some(u32::from_ne_bytes(header)) {
             return Err(Reason::UnhandledValue);
         }
-    } else if len != IA_NA_HEADER_LEN {
+        // The daemon takes a longer one for damage.
+        let is_prefix = header[1] == IA_PREFIX_HEADER[1];
+        if is_prefix && packet.read::<u8>(offset + end + PREFIX_LENGTH).is_none_or(|length| length > 128) {
+            return Err(Reason::UnhandledValue);
+        }
+        end += HINT_LEN;
+    }
+    if len != end {
         return Err(Reason::UnhandledValue);
     }
     packet.read(offset).ok_or(Reason::UnhandledValue)
@@ -156,7 +273,7 @@ const SEEN_CLIENT_ID: u32 = 1;
 const SEEN_IA_NA: u32 = 1 << 1;
 const SEEN_OPTION_REQUEST: u32 = 1 << 2;
 const SEEN_RAPID_COMMIT: u32 = 1 << 3;
-const SEEN_ELAPSED_TIME: u32 = 1 << 4;
+const SEEN_IA_PD: u32 = 1 << 4;
 
 /// `Scan::refusal` where nothing was refused.
 const ACCEPTED: u32 = u32::MAX;
@@ -167,7 +284,8 @@ const ACCEPTED: u32 = u32::MAX;
 /// times instead of once per option.
 #[repr(C)]
 pub(crate) struct Scan {
-    slot: u32,
+    link: u32,
+    tags_len: u32,
     seen: u32,
     /// Why the message is not for the fast path: a [`Reason`], or [`ACCEPTED`] when the end was reached.
     refusal: u32,
@@ -176,10 +294,13 @@ pub(crate) struct Scan {
     offset: u16,
     /// Of the first octet that is not read.
     end: u16,
-    duid_offset: u16,
-    duid_len: u16,
-    ia_offset: u16,
-    ia_len: u16,
+    /// Of the DUID.
+    pub(crate) duid_offset: u16,
+    pub(crate) duid_len: u16,
+    address_offset: u16,
+    address_len: u16,
+    prefix_offset: u16,
+    prefix_len: u16,
     request_offset: u16,
     request_len: u16,
 }
@@ -235,7 +356,11 @@ impl Scan {
             }
             OptionCode::IA_NA => {
                 self.once(SEEN_IA_NA)?;
-                (self.ia_offset, self.ia_len) = (start, len);
+                (self.address_offset, self.address_len) = (start, len);
+            }
+            OptionCode::IA_PD => {
+                self.once(SEEN_IA_PD)?;
+                (self.prefix_offset, self.prefix_len) = (start, len);
             }
             OptionCode::OPTION_REQUEST => {
                 self.once(SEEN_OPTION_REQUEST)?;
@@ -250,15 +375,15 @@ impl Scan {
                     return Err(Reason::UnhandledValue);
                 }
             }
-            OptionCode::ELAPSED_TIME => {
-                self.once(SEEN_ELAPSED_TIME)?;
-                if len != 2 {
-                    return Err(Reason::UnhandledValue);
-                }
-            }
             OptionCode(code) => {
-                let link = LINKS.get(self.slot).ok_or(Reason::NoLink)?;
-                if code > 0xff || link.option_policy[table_index(code)] != OPTION_IGNORED {
+                let link = LINKS.get(self.link).ok_or(Reason::NoLink)?;
+                let is_ignored = if code > 0xff {
+                    link.ignores_high != 0
+                } else {
+                    let code = table_index(code);
+                    link.ignored[code / 64] >> (code % 64) & 1 != 0
+                };
+                if !is_ignored {
                     return Err(Reason::UnhandledOption);
                 }
             }
@@ -271,9 +396,12 @@ impl Scan {
     #[inline(always)]
     fn requested(&mut self, packet: &Packet) -> Result<(), Reason> {
         let code = packet.u16_at(usize::from(self.offset)).ok_or(Reason::Malformed)?;
-        let link = LINKS.get(self.slot).ok_or(Reason::NoLink)?;
-        let bits =
-            if code > 0xff { link.request_high } else { u32::from(link.request_bits[table_index(code)]) };
+        let link = LINKS.get(self.link).ok_or(Reason::NoLink)?;
+        let bits = if code > 0xff {
+            u32::from(link.request_high)
+        } else {
+            u32::from(link.request_bits[table_index(code)])
+        };
         if bits == u32::from(REQUEST_PASSED) {
             return Err(Reason::UnhandledRequest);
         }
@@ -291,7 +419,7 @@ fn step(state: &Loop, read: impl FnOnce(&mut Scan, &Packet) -> Result<(), Reason
         scan.refusal = ACCEPTED;
         return BREAK;
     }
-    let packet = Packet::new(&XdpContext::new(state.ctx));
+    let packet = Packet::new(&XdpContext::new(state.ctx), scan.tags_len as usize);
     match read(scan, &packet) {
         Ok(()) => CONTINUE,
         Err(reason) => {

@@ -15,7 +15,7 @@ use dhcp6_common::wire::SERVER_PORT;
 use dhcp6_userspace::{
     config::{FastPathConfig, XdpModeSetting},
     control::{Query, Status, ask},
-    fastpath::FastPath,
+    fastpath::{FastPath, Rendering},
     net::Interface,
 };
 use nix::{
@@ -511,7 +511,7 @@ fn pass_all(client: &Namespace) -> Result<Peer> {
         log: false,
         admission: None,
     };
-    let mut program = FastPath::load(&config, 1, &[0])?;
+    let mut program = FastPath::load(&config, &Rendering::silent())?;
     let attach = || {
         let interface = Interface::find(CLIENT_INTERFACE)?;
         anyhow::Ok(program.attach(0, &interface, XdpModeSetting::Native).map(drop)?)

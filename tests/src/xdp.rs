@@ -11,15 +11,15 @@ use std::{
 };
 
 use dhcp6_common::{
-    Reason, Verdict, Vlan,
-    contract::{BINDINGS, Binding, BindingKey},
+    Origin, Reason, Verdict, Vlan,
+    contract::{BINDINGS, Binding, BindingKey, Stamp},
     wire::{Duid, MessageType},
 };
 use dhcp6_userspace::{
     clock::Clock,
     config::Config,
-    engine::{Answer, Arrival, DropReason, Engine},
-    fastpath::{FastPath, FastPathError, map_directory, render},
+    engine::{Answer, Arrival, DropReason, Engine, KernelBinding, Owner},
+    fastpath::{BindingEntry, FastPath, FastPathError, Rendering, map_directory},
     lease::{Change, Contents},
     net::Interface,
 };
@@ -33,6 +33,18 @@ pub const SERVER: [u8; 10] = [0, 3, 0, 1, 2, 0, 0, 0, 0, 0xaa];
 const BPFFS: &str = "/sys/fs/bpf";
 /// Bindings that fit each map.
 const CAPACITY: u32 = 1024;
+/// Decides where admission control remembers a source.
+const SEED: u64 = 9915;
+
+/// Admission control that lets through whatever a test sends.
+pub const GENEROUS: &str = r#"
+    [fast_path.admission]
+    per_source = 10_000_000
+    strangers = 10_000_000
+    clients = 10_000_000
+    relayed = 10_000_000
+    retransmission = "0s"
+"#;
 
 /// The interface that the link in a slot is attached to; it need not exist.
 pub fn interface(slot: u32) -> Interface {
@@ -43,6 +55,12 @@ pub fn interface(slot: u32) -> Interface {
         mac: [2, 0, 0, 0, number, 0xaa],
         link_local: Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0xff, 0xfe00, 0xaa | u16::from(number) << 8),
     }
+}
+
+/// The same by its name.
+fn interface_of(name: &str) -> Interface {
+    let number = name.strip_prefix("test").and_then(|number| number.parse().ok());
+    interface(number.expect("interfaces are named test0, test1 and so on"))
 }
 
 /// What the program did with a frame.
@@ -78,8 +96,13 @@ impl Lab {
         let pins = Pins::new();
         config.fast_path.pin_dir.clone_from(&pins.0);
         config.fast_path.max_bindings = CAPACITY;
-        let slots: Vec<_> = (0..config.links.len() as u32).collect();
-        let mut fast_path = match FastPath::load(&config.fast_path, slots.len() as u32, &slots) {
+        let (clock, _) = Clock::start(None);
+        let engine = engine(&config, Contents::default(), &clock, 0);
+        let served: Vec<_> = { (0..).zip(&config.links) }
+            .filter_map(|(index, link)| Some((index, interface_of(link.interface.as_deref()?))))
+            .collect();
+        let rendering = Rendering::new(&config, &engine, &served, SEED);
+        let fast_path = match FastPath::load(&config.fast_path, &rendering) {
             Ok(fast_path) => fast_path,
             Err(error) if is_unavailable(&error) => {
                 crate::skip(&format!(
@@ -90,14 +113,8 @@ impl Lab {
             }
             Err(error) => panic!("{error}"),
         };
-        let (clock, _) = Clock::start(None);
-        let engine = engine(&config, Contents::default(), &clock, 0);
-        for (slot, link) in (0..).zip(&config.links) {
-            let (link, blocks) = render(&engine, slot, link, &interface(slot));
-            fast_path.links.put(slot, &link, &blocks).expect("room for each link");
-        }
         fast_path.publish().expect("pins that others find");
-        let counters = vec![vec![0; Reason::COUNT]; config.links.len()];
+        let counters = vec![vec![0; Reason::COUNT]; served.len()];
         Some(Self { fast_path, config, clock, counters, pins })
     }
 
@@ -133,43 +150,58 @@ impl Lab {
             .ia_na(iaid, &[])
             .rapid_commit()
             .build();
-        let answer = self.handle(engine, slot, &message).expect("an answer");
-        assert_eq!(answer.kind, MessageType::Reply, "slot {slot} allows the two-message exchange");
-        for (slot, duid) in &engine.take_forgotten() {
-            self.fast_path.bindings.remove(*slot, duid).expect("access to the bindings");
-        }
-        let changes = engine.take_changes();
-        let served = engine.committed(&changes);
-        let [binding] = served[..] else { panic!("one client was bound, and {served:?} is served") };
-        let serve_until = self.clock.boottime_of(binding.serve_until);
-        let address = binding.address;
-        self.fast_path
-            .bindings
-            .put(binding.link, &binding.duid, address.octets(), binding.iaid, serve_until)
-            .expect("room for a binding");
+        let arrival = Arrival { link: Some(slot), vlan: Vlan::NONE, mac: None, multicast: true };
+        let (served, changes) = self.serve(engine, arrival, &message);
+        let [KernelBinding { address: Some((_, address)), .. }] = served[..] else {
+            panic!("one client was bound, and {served:?} is served")
+        };
         (address, changes)
     }
 
+    /// Has the engine answer a Solicit in two messages, and the kernel serve what comes of it. Returns that, and what
+    /// storage holds.
+    pub fn serve(
+        &mut self,
+        engine: &mut Engine,
+        arrival: Arrival,
+        solicit: &[u8],
+    ) -> (Vec<KernelBinding>, Vec<Change>) {
+        let answer = engine.handle(self.clock.now(), arrival, solicit).expect("an answer");
+        assert_eq!(answer.kind, MessageType::Reply, "{arrival:?} allows the two-message exchange");
+        for owner in &engine.take_forgotten() {
+            self.fast_path.bindings.remove(owner).expect("access to the bindings");
+        }
+        let changes = engine.take_changes();
+        let served = engine.committed(self.clock.now(), &changes);
+        for binding in &served {
+            let serve_until = self.clock.boottime_of(binding.serve_until);
+            let entry = BindingEntry::new(binding, serve_until, Stamp::NONE);
+            self.fast_path.bindings.put(&entry).expect("room for a binding");
+        }
+        (served, changes)
+    }
+
     /// Makes the kernel forget a client.
-    pub fn forget(&mut self, slot: u32, duid: &[u8]) {
-        self.fast_path.bindings.remove(slot, &client(duid)).expect("access to the bindings");
+    pub fn forget(&mut self, owner: &Owner) {
+        self.fast_path.bindings.remove(owner).expect("access to the bindings");
     }
 
     /// A client's element in the kernel.
-    pub fn binding(&self, slot: u32, duid: &[u8]) -> Option<Binding> {
-        self.fast_path.bindings.get(slot, &client(duid)).expect("access to the bindings")
+    pub fn binding(&self, owner: &Owner) -> Option<Binding> {
+        self.fast_path.bindings.get(owner).expect("access to the bindings")
     }
 
     /// Breaks the seal of a client's element, as if it had been replaced while it was read. Short DUIDs only.
-    pub fn break_seal(&mut self, slot: u32, duid: &[u8]) {
+    pub fn break_seal(&mut self, owner: &Owner) {
         use aya::maps::{HashMap, Map, MapData};
         let pin = map_directory(&self.pins.0).join(BINDINGS);
         let map = Map::HashMap(MapData::from_pin(pin).expect("the map is pinned"));
         let mut map: HashMap<_, [u8; size_of::<BindingKey>()], [u8; size_of::<Binding>()]> =
             map.try_into().expect("a hash map of this layout");
-        let key = bytemuck::cast(BindingKey::new(slot, &client(duid)).expect("a short DUID"));
+        let key = BindingKey::new(owner.link, owner.origin, &owner.duid).expect("a short DUID");
+        let key = bytemuck::cast(key);
         let mut binding: Binding = bytemuck::cast(map.get(&key, 0).expect("a known client"));
-        binding.seal ^= 1;
+        binding.seal_and_length ^= 1 << 8;
         map.insert(key, bytemuck::cast::<_, [u8; size_of::<Binding>()]>(binding), 0).expect("room for it");
     }
 
@@ -180,8 +212,7 @@ impl Lab {
     ///
     /// The kernel takes frames from 14 octets on.
     pub fn run(&mut self, slot: u32, frame: &[u8]) -> Outcome {
-        // They were loaded from the last slot to the first.
-        let instance = self.fast_path.spares().iter_mut().rev().nth(slot as usize).expect("a slot in use");
+        let instance = &mut self.fast_path.spares()[slot as usize];
         let outcome = instance.test_run(frame).expect("a frame of 14 octets or more");
         let reason = self.counted(slot);
         assert_eq!(outcome.verdict, reason.verdict(), "the verdict of {reason:?}");
@@ -209,6 +240,11 @@ impl Lab {
 
 fn engine(config: &Config, contents: Contents, clock: &Clock, seed: u64) -> Engine {
     Engine::new(config, client(&SERVER), contents, clock.now(), seed)
+}
+
+/// A client on a link that looks neither at VLANs nor at MAC addresses.
+pub fn owner(link: u32, duid: &[u8]) -> Owner {
+    Owner { link, origin: Origin::ANY, duid: client(duid) }
 }
 
 /// A DUID of these octets.

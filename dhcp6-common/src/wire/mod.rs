@@ -29,3 +29,5 @@ pub const OPTION_HEADER_LEN: usize = 4;
 pub const IA_NA_HEADER_LEN: usize = 12;
 /// Octets of an IA Address before its options: address and two lifetimes (RFC 9915, section 21.6).
 pub const IA_ADDRESS_HEADER_LEN: usize = 24;
+/// Octets of an IA Prefix before its options: two lifetimes, length and prefix (RFC 9915, section 21.22).
+pub const IA_PREFIX_HEADER_LEN: usize = 25;

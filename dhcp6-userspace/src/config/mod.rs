@@ -224,6 +224,14 @@ impl LinkConfig {
         self.reservations.iter().any(|reservation| matches!(reservation.client, ClientKey::Mac(_)))
     }
 
+    /// Whether of some prefix there is a part that the client must not use (RFC 6603).
+    pub fn excludes_prefixes(&self) -> bool {
+        let of_pools = self.prefix_pools.iter().map(|pool| pool.pd_exclude);
+        of_pools
+            .chain(self.reservations.iter().map(|reservation| reservation.pd_exclude))
+            .any(|it| it.is_some())
+    }
+
     /// What of a client's origin tells it apart from others with its DUID: its VLAN where the link spans several, its
     /// MAC address with `bind_to_mac`.
     pub fn origin_of(&self, vlan: Vlan, mac: Option<[u8; 6]>) -> Origin {

@@ -287,6 +287,12 @@ pub struct LeaseRow {
     pub link: String,
     /// The client.
     pub duid: String,
+    /// Its VLAN, `100` or `100.200`, on a link that spans several.
+    #[serde(default)]
+    pub vlan: Option<String>,
+    /// Its MAC address, on a link with `bind_to_mac`.
+    #[serde(default)]
+    pub mac: Option<String>,
     /// Its IA.
     pub iaid: u32,
     /// `na` or `pd`

@@ -1,22 +1,26 @@
 //! Keeps the kernel's maps in step with the engine.
 
-use std::{collections::HashMap, path::Path, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
-use anyhow::{Context as _, Result};
-use dhcp6_common::{Reason, contract::Binding, wire::Duid};
+use anyhow::Result;
+use dhcp6_common::{Reason, contract::Stamp};
 use tracing::{error, info, warn};
 
 use crate::{
     clock::Clock,
     config::{Config, XdpModeSetting},
     control::FastPathRow,
-    engine::{Engine, Grant, KernelBinding},
+    engine::{Engine, Grant, KernelBinding, Owner},
     fastpath::{
-        AttachedMode, Attachment, BindingEntry, FastPath, MapError, Predecessor, Sweep, render,
+        AttachedMode, Attachment, BindingEntry, FastPath, MapError, Predecessor, Rendering, Sweep,
         wait_for_programs,
     },
     metrics::InterfaceCounters,
     net::{Interface, hold_group},
+    pool::Resource,
     time::Time,
 };
 
@@ -26,6 +30,8 @@ pub(super) struct Kernel {
     clock: Clock,
     /// The links that the kernel answers on, and their interfaces.
     interfaces: Vec<(u32, Interface)>,
+    /// These links again.
+    served: HashSet<u32>,
     /// Finds out what the kernel has granted; `None` where the maps cannot be read that way.
     sweep: Option<Sweep>,
     /// Bindings that the maps did not take.
@@ -75,11 +81,8 @@ impl Kernel {
         interfaces: &[(u32, Interface)],
         predecessor: &Predecessor,
     ) -> Result<Self> {
-        let slots: Vec<_> = interfaces.iter().map(|(slot, _)| *slot).collect();
-        let links = u32::try_from(config.links.len()).context("too many links")?;
-        let mut fast_path = FastPath::load(&config.fast_path, links, &slots)?;
-        for (slot, interface) in interfaces {
-            let link = &config.links[*slot as usize];
+        for (index, _) in interfaces {
+            let link = &config.links[*index as usize];
             if Duration::from_secs(link.lifetimes.t1.into()) > config.fast_path.horizon {
                 warn!(
                     "link {}: a client renews after {} s (t1), but the kernel answers it for {} s only (horizon): \
@@ -89,23 +92,25 @@ impl Kernel {
                     config.fast_path.horizon.as_secs()
                 );
             }
-            let (link, blocks) = render(engine, *slot, link, interface);
-            fast_path.links.put(*slot, &link, &blocks)?;
         }
-        let mut kernel = Self { fast_path, clock, interfaces: interfaces.to_vec(), sweep: None, refused: 0 };
+        let rendering = Rendering::new(config, engine, interfaces, rand::random());
+        let fast_path = FastPath::load(&config.fast_path, &rendering)?;
+        let served = interfaces.iter().map(|(link, _)| *link).collect();
+        let mut kernel =
+            Self { fast_path, clock, interfaces: interfaces.to_vec(), served, sweep: None, refused: 0 };
         kernel.fill(engine);
         if predecessor.maps.is_some() {
-            kernel.continue_stamps(engine, predecessor, &config.fast_path.pin_dir);
+            kernel.continue_stamps(config, engine, predecessor);
         }
         Ok(kernel)
     }
 
     /// Lets the kernel answer every client that it may.
     fn fill(&mut self, engine: &Engine) {
-        let Self { fast_path, clock, interfaces, refused, .. } = self;
-        let served = engine.kernel_bindings();
-        let served = served.filter(|binding| interfaces.iter().any(|(slot, _)| *slot == binding.link));
-        *refused = fast_path.bindings.fill(served.map(|binding| entry(&binding, clock, (0, 0))));
+        let Self { fast_path, clock, served: is_served, refused, .. } = self;
+        let served = engine.kernel_bindings(clock.now());
+        let served = served.filter(|binding| is_served.contains(&binding.owner.link));
+        *refused = fast_path.bindings.fill(served.map(|binding| entry(&binding, clock, Stamp::NONE)));
         if *refused > 0 {
             warn!(
                 "the maps have no room for {refused} clients, which are answered by the daemon only: raise \
@@ -114,23 +119,31 @@ impl Kernel {
         }
     }
 
-    /// Counts grants on from where a predecessor is, of the clients that are still served with the same address.
-    fn continue_stamps(&mut self, engine: &Engine, predecessor: &Predecessor, pin_dir: &Path) {
+    /// Counts grants on from where a predecessor is, of the clients that are still served with the same.
+    fn continue_stamps(&mut self, config: &Config, engine: &Engine, predecessor: &Predecessor) {
         let Self { fast_path, clock, interfaces, .. } = self;
-        let slot_now = |(slot, interface): &(u32, Interface)| Some((predecessor.slot_of(interface)?, *slot));
-        let slots: HashMap<u32, u32> = interfaces.iter().filter_map(slot_now).collect();
-        let counted = Sweep::open(pin_dir).and_then(|mut sweep| {
+        let now_at: HashMap<(&str, u32), u32> = { interfaces.iter() }
+            .map(|(link, interface)| ((&*config.links[*link as usize].name, interface.index), *link))
+            .collect();
+        // Names that are too long for the map are too long to be found again.
+        let before = predecessor.links();
+        let links: HashMap<u32, u32> = { before.iter() }
+            .filter_map(|(index, name, ifindex)| {
+                let end = name.iter().position(|octet| *octet == 0)?;
+                let name = str::from_utf8(&name[..end]).ok()?;
+                Some((*index, *now_at.get(&(name, *ifindex))?))
+            })
+            .collect();
+        let counted = Sweep::open(&config.fast_path.pin_dir).and_then(|mut sweep| {
             loop {
                 let (entries, is_last) = sweep.next_batch()?;
-                let granted = entries.into_iter().filter(|entry| entry.binding.grants > 0);
-                fast_path.bindings.fill(granted.filter_map(
-                    |BindingEntry { slot, duid, binding: before }| {
-                        let link = *slots.get(&slot)?;
-                        let binding = engine.kernel_binding_of(before.address.into())?;
-                        let is_same = binding.link == link && binding.duid == duid;
-                        is_same.then(|| entry(&binding, clock, (before.grants, before.last_grant)))
-                    },
-                ));
+                let granted = entries.into_iter().filter(|entry| entry.binding.stamp != Stamp::NONE);
+                fast_path.bindings.fill(granted.filter_map(|before| {
+                    let owner = Owner { link: *links.get(&before.owner.link)?, ..before.owner };
+                    let binding = engine.kernel_binding_of(clock.now(), &owner)?;
+                    let is_same = (binding.address, binding.prefix) == (before.address(), before.prefix());
+                    is_same.then(|| entry(&binding, clock, before.binding.stamp))
+                }));
                 if is_last {
                     break Ok(());
                 }
@@ -149,7 +162,7 @@ impl Kernel {
     /// predecessor goes on then. An interface of the predecessor that refuses is left without a program, which is
     /// logged: the daemon answers there alone.
     fn attach(&mut self, setting: XdpModeSetting, predecessor: &mut Predecessor) -> Result<()> {
-        let interfaces = self.interfaces.clone();
+        let interfaces = self.slots();
         let (taken, fresh): (Vec<_>, Vec<_>) =
             interfaces.iter().partition(|(_, interface)| predecessor.is_on(interface, setting));
         for (slot, interface) in fresh {
@@ -185,7 +198,7 @@ impl Kernel {
         if let Err(failure) = self.fast_path.keep() {
             error!("{failure}: the fast path ends with this process");
         }
-        for (_, interface) in &self.interfaces {
+        for (_, interface) in &interfaces {
             if let Err(failure) = hold_group(interface) {
                 let name = &interface.name;
                 warn!("{name} may not receive clients' messages while the daemon is down: {failure}");
@@ -196,7 +209,7 @@ impl Kernel {
 
     /// Counts on from where a predecessor is. May be done again when that has counted on.
     fn continue_counters(&mut self, predecessor: &Predecessor) {
-        for (slot, interface) in &self.interfaces {
+        for (slot, interface) in &self.slots() {
             let Some((maps, from)) = predecessor.maps.as_ref().zip(predecessor.slot_of(interface)) else {
                 continue;
             };
@@ -206,11 +219,22 @@ impl Kernel {
         }
     }
 
+    /// Each interface once, with its slot.
+    fn slots(&self) -> Vec<(u32, Interface)> {
+        let mut slots: Vec<(u32, Interface)> = Vec::new();
+        for (_, interface) in &self.interfaces {
+            if slots.iter().all(|(_, known)| known != interface) {
+                slots.push((slots.len() as u32, interface.clone()));
+            }
+        }
+        slots
+    }
+
     /// Makes the kernel forget clients. When this returns, it answers none of them.
-    pub(super) fn forget(&mut self, clients: &[(u32, Duid)]) {
-        for (link, duid) in clients {
-            if let Err(failure) = self.fast_path.bindings.remove(*link, duid) {
-                self.suspend(*link, &failure);
+    pub(super) fn forget(&mut self, clients: &[Owner]) {
+        for owner in clients {
+            if let Err(failure) = self.fast_path.bindings.remove(owner) {
+                self.suspend(owner.link, &failure);
             }
         }
     }
@@ -223,13 +247,11 @@ impl Kernel {
     }
 
     fn put(&mut self, binding: &KernelBinding) {
-        let KernelBinding { link, duid, iaid, address, serve_until } = *binding;
-        if !self.serves(link) {
+        if !self.serves(binding.owner.link) {
             return;
         }
-        let serve_until = self.clock.boottime_of(serve_until);
-        let bindings = &mut self.fast_path.bindings;
-        if let Err(failure) = bindings.put(link, &duid, address.octets(), iaid, serve_until) {
+        let entry = entry(binding, &self.clock, Stamp::NONE);
+        if let Err(failure) = self.fast_path.bindings.put(&entry) {
             if self.refused == 0 {
                 warn!(
                     "{failure}: this client, and perhaps others, are answered by the daemon only; where the map is full, raise \
@@ -238,29 +260,30 @@ impl Kernel {
             }
             self.refused += 1;
             // What the map may still hold of the client is not what the engine says.
-            self.forget(&[(link, duid)]);
+            self.forget(&[binding.owner]);
         }
     }
 
-    /// When the kernel last granted a client's address; `None` where it has not.
-    pub(super) fn last_grant(&self, link: u32, duid: &Duid, address: [u8; 16]) -> Option<Time> {
-        let binding = self.fast_path.bindings.get(link, duid).ok().flatten()?;
-        (binding.address == address && binding.last_grant != 0)
-            .then(|| self.clock.time_of(binding.last_grant))
+    /// When the kernel last granted a client's address or prefix; `None` where it has not.
+    pub(super) fn last_grant(&self, owner: &Owner, resource: Resource) -> Option<Time> {
+        let binding = self.fast_path.bindings.get(owner).ok().flatten()?;
+        let entry = BindingEntry { owner: *owner, binding };
+        let is_granted = entry.granted().any(|(_, granted)| granted == resource);
+        is_granted.then(|| self.clock.time_of(binding.stamp.last_grant()))
     }
 
     /// Whether the kernel has granted a client's lease within the last `period`.
     ///
     /// Whoever gives its address back, and solicits again before the daemon has read that it does, may be answered by
     /// the kernel. Its Release must not take away then what was granted after it.
-    pub(super) fn granted_since(&self, link: u32, duid: &Duid, period: Duration) -> bool {
-        let binding = self.fast_path.bindings.get(link, duid).ok().flatten();
-        binding.is_some_and(|binding| binding.last_grant > self.clock.boottime_ago(period))
+    pub(super) fn granted_since(&self, owner: &Owner, period: Duration) -> bool {
+        let binding = self.fast_path.bindings.get(owner).ok().flatten();
+        binding.is_some_and(|binding| binding.stamp.last_grant() > self.clock.boottime_ago(period))
     }
 
     /// Whether the kernel answers on a link at all.
     pub(super) fn serves(&self, link: u32) -> bool {
-        self.interfaces.iter().any(|(slot, _)| *slot == link)
+        self.served.contains(&link)
     }
 
     /// Looks at some of the bindings: what the kernel has granted of them, and whether a round through all is complete.
@@ -271,13 +294,9 @@ impl Kernel {
             (Vec::new(), true)
         });
         let clock = self.clock;
-        let granted = entries.into_iter().filter(|entry| entry.binding.last_grant != 0);
-        let grants = granted.map(|BindingEntry { slot, duid, binding }| Grant {
-            link: slot,
-            duid,
-            iaid: u32::from_be_bytes(binding.iaid),
-            address: binding.address.into(),
-            at: clock.time_of(binding.last_grant),
+        let grants = entries.iter().flat_map(|entry| {
+            let at = clock.time_of(entry.binding.stamp.last_grant());
+            entry.granted().map(move |(iaid, resource)| Grant { owner: entry.owner, iaid, resource, at })
         });
         (grants.collect(), is_complete)
     }
@@ -321,7 +340,7 @@ impl Kernel {
         error!(
             "the kernel cannot be made to forget a client ({failure}): no fast path on this link any more"
         );
-        if self.fast_path.links.clear(link).is_err()
+        if self.fast_path.tables.clear_link(link).is_err()
             && let Err(failure) = self.fast_path.detach()
         {
             error!("{failure}: stopping, so that nothing is answered wrongly");
@@ -330,18 +349,9 @@ impl Kernel {
     }
 }
 
-/// An element for the maps, with what was granted of it: how often, and when last.
-fn entry(binding: &KernelBinding, clock: &Clock, (grants, last_grant): (u32, u64)) -> BindingEntry {
-    let KernelBinding { link, duid, iaid, address, serve_until } = *binding;
-    let binding = Binding {
-        seal: 0,
-        serve_until: clock.boottime_of(serve_until),
-        address: address.octets(),
-        iaid: iaid.to_be_bytes(),
-        grants,
-        last_grant,
-    };
-    BindingEntry { slot: link, duid, binding }
+/// An element for the maps, with what was granted of it.
+fn entry(binding: &KernelBinding, clock: &Clock, stamp: Stamp) -> BindingEntry {
+    BindingEntry::new(binding, clock.boottime_of(binding.serve_until), stamp)
 }
 
 fn announce(attachment: &Attachment, setting: XdpModeSetting) {

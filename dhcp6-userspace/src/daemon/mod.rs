@@ -43,7 +43,7 @@ use crate::{
     clock::{Clock, Doubt},
     config::{Config, StoreKind},
     control::{ControlServer, Query, Question, ReloadStatus, StoreStatus, ask},
-    engine::{Answer, Arrival, DropReason, Engine},
+    engine::{Answer, Arrival, DropReason, Engine, Owner},
     fastpath::clean_up,
     lease::{Change, MemoryStore, SqliteStore, Store, create_state_dir, server_duid},
     metrics::{MetricsServer, Scrape},
@@ -426,7 +426,7 @@ impl Daemon {
             let (next, shed) = self.queue.next(now);
             self.stats.shed(shed);
             let Some(Received { socket, path, arrival, arrived, message }) = next else { break };
-            if is_outdated(self.kernel.as_ref(), arrival.link, arrived, &message) {
+            if is_outdated(self.kernel.as_ref(), &self.config, arrival, arrived, &message) {
                 self.stats.dropped(DropReason::Outdated);
                 continue;
             }
@@ -443,6 +443,9 @@ impl Daemon {
         let forgotten = self.engine.take_forgotten();
         if let Some(kernel) = &mut self.kernel {
             kernel.forget(&forgotten);
+            // Of what is left of a client, storage has covered all.
+            let now = self.clock.now();
+            kernel.serve(forgotten.iter().filter_map(|owner| self.engine.kernel_binding_of(now, owner)));
         }
         for addressed in answers {
             if addressed.answer.needs_commit {
@@ -495,7 +498,7 @@ impl Daemon {
                 if let Some(Change::PutClock(reading)) = changes.last() {
                     self.clock_stored = Some(reading.seen);
                 }
-                let served = self.engine.committed(changes);
+                let served = self.engine.committed(self.clock.now(), changes);
                 if let Some(kernel) = &mut self.kernel {
                     kernel.serve(served);
                 }
@@ -560,14 +563,21 @@ impl Daemon {
 }
 
 /// Whether a client's Release has waited until the kernel granted its lease anew: the client has come back since.
-fn is_outdated(kernel: Option<&Kernel>, link: Option<u32>, arrived: SystemTime, message: &[u8]) -> bool {
+fn is_outdated(
+    kernel: Option<&Kernel>,
+    config: &Config,
+    arrival: Arrival,
+    arrived: SystemTime,
+    message: &[u8],
+) -> bool {
     let is_release = || Engine::message_type(message) == Some(MessageType::Release);
-    let Some((kernel, link)) = kernel.zip(link).filter(|_| is_release()) else { return false };
+    let Some((kernel, link)) = kernel.zip(arrival.link).filter(|_| is_release()) else { return false };
     let options = message.get(MESSAGE_HEADER_LEN..).unwrap_or_default();
     let client =
         OptionWalker::new(options).filter_map(Result::ok).find(|it| it.code == OptionCode::CLIENT_ID);
-    let client = client.and_then(|client| Duid::new(client.value).ok());
-    client.is_some_and(|client| kernel.granted_since(link, &client, arrived.elapsed().unwrap_or_default()))
+    let Some(duid) = client.and_then(|client| Duid::new(client.value).ok()) else { return false };
+    let origin = config.links[link as usize].origin_of(arrival.vlan, arrival.mac);
+    kernel.granted_since(&Owner { link, origin, duid }, arrived.elapsed().unwrap_or_default())
 }
 
 /// The next scrape; none where no metrics are served.

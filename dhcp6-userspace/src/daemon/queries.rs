@@ -1,5 +1,6 @@
 //! What operators ask.
 
+use dhcp6_common::{Origin, Vlan};
 use tracing::warn;
 
 use super::{Daemon, OPERATORS_PATIENCE, kernel::Kernel, queue::Class};
@@ -8,7 +9,7 @@ use crate::{
         AddressRow, Cleared, FastPathStatus, LeaseRow, LinkStatus, PoolDetail, PoolRow, PrefixRow, Query,
         Queued, ReceiveBuffer, Released, Response, SlowPathCounters, Status, Text,
     },
-    engine::{LeaseView, ResourceView},
+    engine::{LeaseView, Owner, ResourceView},
     lease::LeaseState,
     metrics::Snapshot,
     net::RECEIVE_BUFFER,
@@ -192,17 +193,20 @@ impl Daemon {
             Resource::Address(address) => (Some(address), None),
             Resource::Prefix(prefix) => (None, Some(Text(prefix))),
         };
+        let owner = Owner { link: index, origin: lease.origin, duid: lease.duid };
         let granted = self
             .kernel
             .as_ref()
             .filter(|_| lease.state == LeaseState::Bound)
-            .and_then(|kernel| kernel.last_grant(index, &lease.duid, address?.octets()));
+            .and_then(|kernel| kernel.last_grant(&owner, lease.resource));
         let until = |promised: Time, lifetime| {
             granted.map_or(promised, |granted| promised.max(granted.after_lifetime(lifetime)))
         };
         LeaseRow {
             link: lease.link.to_owned(),
             duid: lease.duid.to_string(),
+            vlan: Some(lease.origin.vlan).filter(|vlan| *vlan != Vlan::NONE).map(|vlan| vlan.to_string()),
+            mac: Some(lease.origin.mac).filter(|mac| *mac != Origin::ANY.mac).map(mac_text),
             iaid: lease.iaid,
             kind: lease.resource.kind().name().to_owned(),
             address,
@@ -210,10 +214,9 @@ impl Daemon {
             preferred_until: until(lease.preferred_until, lifetimes.preferred).to_string(),
             valid_until: until(lease.valid_until, lifetimes.valid).to_string(),
             in_kernel: self.kernel.as_ref().is_some_and(|kernel| kernel.serves(index))
-                && lease
-                    .resource
-                    .address()
-                    .is_some_and(|address| self.engine.kernel_binding_of(address).is_some()),
+                && self.engine.kernel_binding_of(self.clock.now(), &owner).is_some_and(|binding| {
+                    address.is_some() && binding.address.map(|(_, address)| address) == address
+                }),
             state: match lease.state {
                 LeaseState::Bound => "bound".to_owned(),
                 LeaseState::Remembered => "remembered".to_owned(),
@@ -224,6 +227,11 @@ impl Daemon {
     fn link_index(&self, name: &str) -> Option<u32> {
         self.config.links.iter().position(|link| link.name == name).map(|index| index as u32)
     }
+}
+
+/// As operators write it.
+fn mac_text(mac: [u8; 6]) -> String {
+    mac.map(|octet| format!("{octet:02x}")).join(":")
 }
 
 fn no_such_link(name: &str) -> Response {

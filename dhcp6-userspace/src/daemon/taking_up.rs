@@ -101,7 +101,7 @@ pub(super) fn hold_on(
 mod tests {
     use std::{net::Ipv6Addr, time::Duration};
 
-    use dhcp6_common::wire::Duid;
+    use dhcp6_common::{Origin, wire::Duid};
 
     use super::hold_on;
     use crate::{
@@ -128,6 +128,7 @@ mod tests {
         Lease {
             resource: address(last),
             link: "access0".into(),
+            origin: Origin::ANY,
             duid: Duid::new(&last.to_be_bytes()).unwrap(),
             iaid: 1,
             state,

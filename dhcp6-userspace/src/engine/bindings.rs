@@ -2,18 +2,22 @@
 
 use std::sync::Arc;
 
+use dhcp6_common::Origin;
+
 use super::{
-    Engine, Grant, KernelBinding,
+    Engine, Grant, KernelBinding, Owner,
     link::Host,
     message::Ia,
     table::{Binding, Client, Terms},
 };
 use crate::{
-    config::ReservationConfig,
     lease::{Change, Conflict, ConflictCause, Lease, LeaseState, Row},
     pool::{Hold, IaKind, Resource},
     time::Time,
 };
+
+/// The longest prefix that the kernel serves: the first half of an address.
+const LONGEST_PREFIX: u8 = 64;
 
 /// What a resource is chosen for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +71,7 @@ impl Engine {
         // Not what one message has just offered to another IA of the client, and not what is reserved.
         let resource = offers.take_oldest_of(client.link, |other, resource| {
             other.kind == client.kind
-                && (purpose == Purpose::Lease || other.duid != client.duid)
+                && (purpose == Purpose::Lease || other.owner() != client.owner())
                 && link.may_have(reserved, resource)
         })?;
         self.free(client.link, resource, Hold::Offer);
@@ -143,7 +147,7 @@ impl Engine {
         }
         self.hold(client.link, resource, Hold::Lease);
         let terms = self.terms_from(now, client.link);
-        self.table.insert(client, resource, terms);
+        self.table.insert(client, resource, LeaseState::Bound, terms);
     }
 
     /// A link's lifetimes from now on, of which storage says nothing yet. It is to be written ahead by the horizon.
@@ -151,7 +155,6 @@ impl Engine {
         let lifetimes = self.links[link as usize].config.lifetimes;
         let valid_until = now.after_lifetime(lifetimes.valid);
         Terms {
-            state: LeaseState::Bound,
             preferred_until: now.after_lifetime(lifetimes.preferred),
             valid_until,
             expires_at: valid_until.after(self.horizon),
@@ -190,9 +193,8 @@ impl Engine {
     /// Notes that the kernel has granted a binding. Where half of the horizon is used up, [`Engine::pay`] is to be called.
     /// Nothing where the binding has ended meanwhile.
     pub fn granted(&mut self, grant: &Grant) {
-        let Grant { link, duid, iaid, address, at } = *grant;
-        let resource = Resource::from(address);
-        let client = Client { link, duid, kind: IaKind::Na, iaid };
+        let Grant { owner: Owner { link, origin, duid }, iaid, resource, at } = *grant;
+        let client = Client { link, origin, duid, kind: resource.kind(), iaid };
         let Some(binding) = self.table.of(&client) else { return };
         let valid_until = at.after_lifetime(self.links[link as usize].config.lifetimes.valid);
         let is_news = valid_until > binding.terms.valid_until;
@@ -224,13 +226,14 @@ impl Engine {
     /// Has the store write down a binding as it is.
     fn put(&mut self, resource: Resource) {
         let Some(binding) = self.table.get(resource) else { return };
-        let Terms { state, preferred_until, valid_until, expires_at, stored_until: _ } = binding.terms;
+        let Terms { preferred_until, valid_until, expires_at, stored_until: _ } = binding.terms;
         self.changes.push(Change::PutLease(Lease {
             resource,
             link: Arc::clone(&self.links[binding.link as usize].name),
+            origin: binding.origin,
             duid: binding.duid(),
             iaid: binding.iaid,
-            state,
+            state: binding.state,
             preferred_until,
             valid_until,
             expires_at,
@@ -303,13 +306,10 @@ impl Engine {
     /// Frees a bound resource and has the kernel forget it. The client is remembered.
     fn unbind(&mut self, resource: Resource) {
         let Some(binding) = self.table.get(resource) else { return };
-        let (link, duid) = (binding.link, binding.duid());
-        self.free(link, resource, Hold::Lease);
-        // Prefixes are not the kernel's.
-        if resource.kind() == IaKind::Na {
-            self.forgotten.push((link, duid));
-        }
-        self.table.update(resource, |terms| terms.state = LeaseState::Remembered);
+        let owner = binding.owner();
+        self.free(owner.link, resource, Hold::Lease);
+        self.forgotten.push(owner);
+        self.table.end(resource);
     }
 
     /// Frees what has run out: offers, conflicts, and at most so many leases; `false` where more of those have. Leases
@@ -360,15 +360,19 @@ impl Engine {
     }
 
     fn take_up_lease(&mut self, lease: Lease, now: Time) {
-        let Lease { resource, link, duid, iaid, state, preferred_until, valid_until, expires_at } = lease;
+        let Lease { resource, link, origin, duid, iaid, state, preferred_until, valid_until, expires_at } =
+            lease;
         let state = if expires_at <= now { LeaseState::Remembered } else { state };
-        let client =
-            index_of(&self.links, &link).map(|link| Client { link, duid, kind: resource.kind(), iaid });
+        let client = index_of(&self.links, &link).map(|link| {
+            // What the link does not look at any more tells nobody apart.
+            let origin = self.links[link as usize].config.origin_of(origin.vlan, Some(origin.mac));
+            Client { link, origin, duid, kind: resource.kind(), iaid }
+        });
         // An IA may have several rows, of which the one that it still holds counts, then the latest.
         let other = client.as_ref().and_then(|client| self.table.of(client));
         let rank = |state, expires_at| (state == LeaseState::Bound, expires_at);
-        let counts = other
-            .is_none_or(|other| rank(state, expires_at) >= rank(other.terms.state, other.terms.expires_at));
+        let counts =
+            other.is_none_or(|other| rank(state, expires_at) >= rank(other.state, other.terms.expires_at));
         let Some(client) = client.filter(|_| counts) else {
             if state == LeaseState::Bound {
                 self.obstacles.insert_until(resource, expires_at);
@@ -384,8 +388,37 @@ impl Engine {
         if state == LeaseState::Bound {
             self.hold(client.link, resource, Hold::Lease);
         }
-        let terms = Terms { state, preferred_until, valid_until, expires_at, stored_until: expires_at };
-        self.table.insert(&client, resource, terms);
+        let terms = Terms { preferred_until, valid_until, expires_at, stored_until: expires_at };
+        self.table.insert(&client, resource, state, terms);
+        if self.links[client.link as usize].misses_some_of(client.origin) {
+            self.table.set_adoptable(resource, true);
+        }
+    }
+
+    /// Gives a client what is its own of the time when the link did not look at all of its origin, or the store did not
+    /// know it: what has its DUID and IAID, and lacks what the link looks at. Whoever comes first is that client.
+    pub(super) fn adopt(&mut self, client: &Client) {
+        if !self.table.has_adoptable() {
+            return;
+        }
+        if let Some(own) = self.table.of(client) {
+            // It is known by as much as it will ever tell.
+            let own = own.resource;
+            self.table.set_adoptable(own, false);
+            return;
+        }
+        let Origin { vlan, mac } = client.origin;
+        let unknown = Origin::ANY;
+        let earlier = [Origin { vlan, ..unknown }, Origin { mac, ..unknown }, unknown];
+        let found = earlier.map(|origin| self.table.of(&Client { origin, ..client.clone() }));
+        let mut found: Vec<_> =
+            found.into_iter().flatten().filter(|binding| binding.is_adoptable()).collect();
+        found.sort_by_key(|binding| (binding.is_bound(), binding.terms.expires_at));
+        let Some(resource) = found.last().map(|binding| binding.resource) else { return };
+        let Some(binding) = self.table.remove(resource) else { return };
+        self.forgotten.push(binding.owner());
+        self.table.insert(client, resource, binding.state, binding.terms);
+        self.put(resource);
     }
 
     fn take_up_conflict(&mut self, conflict: Conflict, now: Time) {
@@ -400,34 +433,85 @@ impl Engine {
         }
     }
 
-    /// What the kernel may serve of a binding: a bound address that the engine, too, would give this client with
-    /// the options of its link, up to what storage covers.
-    pub(super) fn kernel_binding(&self, binding: &Binding) -> Option<KernelBinding> {
+    /// What the kernel may serve of a client by one of its bindings, and by the one of the other kind. Of each client's
+    /// bindings, one at most gives something.
+    pub(super) fn kernel_binding_by(&self, now: Time, binding: &Binding) -> Option<KernelBinding> {
+        if !binding.is_main() {
+            return None;
+        }
+        let part = self.kernel_part(binding)?;
+        let other = |kind| {
+            let is_needed = self.links[binding.link as usize].delegates;
+            let other = is_needed.then(|| self.table.main_beside(binding, kind)).flatten();
+            other.and_then(|other| self.kernel_part(other))
+        };
+        match binding.resource.kind() {
+            IaKind::Na => joined(now, Some(part), other(IaKind::Pd)),
+            // The address stands for both.
+            IaKind::Pd => other(IaKind::Na).is_none().then_some(part),
+        }
+    }
+
+    /// What the kernel may serve of a binding: a bound address or prefix that the engine, too, would give this client
+    /// with the options of its link, up to what storage covers.
+    pub(super) fn kernel_part(&self, binding: &Binding) -> Option<KernelBinding> {
         let resource = binding.resource;
         // A lease that storage does not know is nobody's promise yet.
         let is_stored = binding.terms.stored_until > Time::EPOCH;
-        let address = resource.address().filter(|_| binding.is_bound() && is_stored)?;
+        let is_too_long = matches!(resource, Resource::Prefix(prefix) if prefix.length() > LONGEST_PREFIX);
+        if !binding.is_bound() || !is_stored || is_too_long {
+            return None;
+        }
         let client = binding.client();
         let link = &self.links[client.link as usize];
-        let host = Host::of(&client);
-        // The kernel does not look at the MAC address, which counts only where the DUID has no reservation.
-        let is_sure = match link.reservation(&host, Some(client.iaid)) {
-            Some(ReservationConfig { address: Some(own), .. }) => *own == address,
-            Some(_) => link.may_have(None, resource),
-            None => link.may_have(None, resource) && !link.knows_macs,
+        // Whose origin is not known whole may be anybody's.
+        if link.misses_some_of(client.origin) {
+            return None;
+        }
+        let host = link.host_of(&client);
+        // Where the kernel does not look at the MAC address, that counts only where the DUID has no reservation.
+        let may_be_reserved = link.knows_macs && !link.config.bind_to_mac;
+        let is_sure = match link.reserved_for(&host, client.kind, client.iaid) {
+            Some(own) => own == resource,
+            None => {
+                let is_settled = !may_be_reserved || link.reservation(&host, Some(client.iaid)).is_some();
+                is_settled && link.may_have(None, resource)
+            }
         };
         // Nor for the options: they may come from a reservation for any IAID.
-        let is_plain = !link.knows_macs || link.reservation(&host, None).is_some();
+        let is_plain = !may_be_reserved || link.reservation(&host, None).is_some();
         if !is_sure || !is_plain || link.has_own_options(&host, client.iaid, resource) {
             return None;
         }
+        let (address, prefix) = match resource {
+            Resource::Address(address) => (Some((client.iaid, address)), None),
+            Resource::Prefix(prefix) => (None, Some((client.iaid, prefix))),
+        };
         Some(KernelBinding {
-            link: client.link,
-            duid: client.duid,
-            iaid: client.iaid,
+            owner: client.owner(),
             address,
+            prefix,
             serve_until: binding.terms.stored_until.before_lifetime(link.config.lifetimes.valid),
         })
+    }
+}
+
+/// Both parts of what the kernel may serve, as one: it serves them together, or not at all. So what it may not serve any
+/// more at this time is left out, that it may go on with the other one.
+pub(super) fn joined(
+    now: Time,
+    address: Option<KernelBinding>,
+    prefix: Option<KernelBinding>,
+) -> Option<KernelBinding> {
+    let (Some(one), Some(other)) = (address, prefix) else { return address.or(prefix) };
+    match (one.serve_until < now, other.serve_until < now) {
+        (false, true) => Some(one),
+        (true, false) => Some(other),
+        _ => Some(KernelBinding {
+            prefix: other.prefix,
+            serve_until: one.serve_until.min(other.serve_until),
+            ..one
+        }),
     }
 }
 

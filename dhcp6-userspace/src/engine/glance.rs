@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use dhcp6_common::wire::{Duid, MESSAGE_HEADER_LEN, MessageType, OptionCode, OptionWalker};
+use dhcp6_common::{
+    Vlan,
+    wire::{Duid, MESSAGE_HEADER_LEN, MessageType, OptionCode, OptionWalker},
+};
 
 use super::{Arrival, Engine, message, relay::Envelope, table::Client};
 use crate::{config::ClientKey, pool::IaKind};
@@ -56,15 +59,23 @@ impl Engine {
         let Some((link, duid)) = self.link_of(arrival, envelope).zip(Duid::new(client).ok()) else {
             return false;
         };
-        let is_bound = |(kind, iaid): &(IaKind, u32)| {
-            self.table.of(&Client { link, duid, kind: *kind, iaid: *iaid }).is_some()
+        let state = &self.links[link as usize];
+        let keys = envelope.client_keys();
+        let origin = if envelope.is_relayed() {
+            state.config.origin_of(Vlan::NONE, envelope.client_mac())
+        } else {
+            state.config.origin_of(arrival.vlan, arrival.mac)
         };
-        let has_reservation = |key: &ClientKey| self.links[link as usize].has_reservation_of(key);
+        let is_bound = |(kind, iaid): &(IaKind, u32)| {
+            let client = Client { link, origin, duid, kind: *kind, iaid: *iaid };
+            self.table.of(&client).is_some()
+        };
+        let has_reservation = |key: &ClientKey| state.has_reservation_of(key);
         let mac = arrival.mac.filter(|_| !envelope.is_relayed()).map(ClientKey::Mac);
         ias.iter().any(is_bound)
             || has_reservation(&ClientKey::Duid(duid))
             || mac.iter().any(has_reservation)
-            || envelope.client_keys().iter().any(has_reservation)
+            || keys.iter().any(has_reservation)
     }
 }
 

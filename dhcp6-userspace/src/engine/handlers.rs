@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use dhcp6_common::wire::{Duid, MessageType, OptionCode, StatusCode};
+use dhcp6_common::{
+    Origin, Vlan,
+    wire::{Duid, MessageType, OptionCode, StatusCode},
+};
 use tracing::debug;
 
 use super::{
@@ -25,6 +28,7 @@ const NO_BINDING: &str = "this server has no such binding";
 /// Who asks, and what besides its own message bears on the answer.
 struct Asker<'a> {
     link: u32,
+    origin: Origin,
     duid: Option<Duid>,
     host: Host,
     /// Options for the client from relay agents (RFC 6422), those that the server passes on.
@@ -71,14 +75,22 @@ impl Engine {
             return Err(DropReason::Unicast);
         }
         let link = self.link_of(arrival, &envelope).ok_or(DropReason::UnknownLink)?;
+        let of_link = &self.links[link as usize];
+        let needs_mac = of_link.knows_macs || of_link.config.bind_to_mac;
         let keys = match arrival.mac {
             _ if envelope.is_relayed() => envelope.client_keys(),
             Some(mac) => vec![ClientKey::Mac(mac)],
-            None if self.links[link as usize].knows_macs => return Err(DropReason::UnknownMac),
+            None if needs_mac => return Err(DropReason::UnknownMac),
             None => Vec::new(),
         };
+        let origin = if envelope.is_relayed() {
+            // The VLAN that relay agents are in tells nothing of the client's.
+            of_link.config.origin_of(Vlan::NONE, envelope.client_mac())
+        } else {
+            of_link.config.origin_of(arrival.vlan, arrival.mac)
+        };
         let supplied = { envelope.supplied() }.filter(|(code, _)| self.passed_on.contains(code)).collect();
-        let answer = self.answer(now, link, keys, supplied, envelope.message)?;
+        let answer = self.answer(now, (link, origin), keys, supplied, envelope.message)?;
         if !envelope.is_relayed() {
             return Ok(answer);
         }
@@ -112,7 +124,7 @@ impl Engine {
     fn answer(
         &mut self,
         now: Time,
-        link: u32,
+        (link, origin): (u32, Origin),
         keys: Vec<ClientKey>,
         supplied: Vec<(OptionCode, &[u8])>,
         message: &[u8],
@@ -120,10 +132,13 @@ impl Engine {
         let kind = message::message_type(message).map_or("unknown", MessageType::name);
         let message = message::parse(message, &self.server)?;
         let duid = message.client();
-        let asker = Asker { link, duid, host: Host::new(duid, keys), supplied };
+        let asker = Asker { link, origin, duid, host: Host::new(duid, keys), supplied };
         debug!("{kind} from {} on link {}", asker.host, self.links[link as usize].config.name);
         if self.refuses(&asker, &message) {
             return Err(DropReason::RefusedByPolicy);
+        }
+        for (duid, ia) in duid.iter().flat_map(|duid| message.ias().iter().map(|ia| (*duid, ia))) {
+            self.adopt(&client_of(&asker, duid, ia));
         }
         match message {
             ClientMessage::Solicit(duid, body) => Ok(self.solicit(now, &asker, duid, &body)),
@@ -153,7 +168,7 @@ impl Engine {
             }
             ClientMessage::ForOtherServer(duid, body) => {
                 for ia in &body.ias {
-                    self.withdraw_offer(&client_of(link, duid, ia));
+                    self.withdraw_offer(&client_of(&asker, duid, ia));
                 }
                 Err(DropReason::OtherServer)
             }
@@ -173,7 +188,7 @@ impl Engine {
             | ClientMessage::Confirm(..)
             | ClientMessage::InformationRequest(..) => true,
             ClientMessage::Renew(duid, body) | ClientMessage::Rebind(duid, body) => {
-                { body.ias.iter() }.all(|ia| self.table.bound(&client_of(asker.link, *duid, ia)).is_none())
+                { body.ias.iter() }.all(|ia| self.table.bound(&client_of(asker, *duid, ia)).is_none())
             }
             ClientMessage::Release(..) | ClientMessage::Decline(..) | ClientMessage::ForOtherServer(..) => {
                 false
@@ -186,7 +201,7 @@ impl Engine {
         let commit = body.rapid_commit && self.links[asker.link as usize].config.rapid_commit;
         let mut draft = Draft::new(if commit { MessageType::Reply } else { MessageType::Advertise }, body);
         for ia in &body.ias {
-            let client = client_of(asker.link, duid, ia);
+            let client = client_of(asker, duid, ia);
             if commit {
                 self.lease_ia(now, asker, &client, ia, body, &mut draft);
             } else {
@@ -211,7 +226,7 @@ impl Engine {
     fn request(&mut self, now: Time, asker: &Asker<'_>, duid: Duid, body: &Body<'_>) -> Answer {
         let mut draft = Draft::new(MessageType::Reply, body);
         for ia in &body.ias {
-            let client = client_of(asker.link, duid, ia);
+            let client = client_of(asker, duid, ia);
             let link = &self.links[asker.link as usize];
             // Of prefixes the RFC says nothing like that: the client gets another one.
             if ia.named.iter().filter_map(Resource::address).all(|address| link.is_on_link(address)) {
@@ -231,7 +246,7 @@ impl Engine {
     fn renew(&mut self, now: Time, asker: &Asker<'_>, duid: Duid, body: &Body<'_>, bind: bool) -> Answer {
         let mut draft = Draft::new(MessageType::Reply, body);
         for ia in &body.ias {
-            let client = client_of(asker.link, duid, ia);
+            let client = client_of(asker, duid, ia);
             let bound = self.table.bound(&client);
             let named = ia.named.iter().copied();
             if bound.is_some() || bind {
@@ -289,7 +304,7 @@ impl Engine {
     ) -> Answer {
         let mut draft = Draft::new(MessageType::Reply, body);
         for ia in &body.ias {
-            let client = client_of(asker.link, duid, ia);
+            let client = client_of(asker, duid, ia);
             match self.table.bound(&client) {
                 Some(resource) if ia.named.contains(&resource) => {
                     draft.needs_commit |= end(self, &client, resource);
@@ -383,8 +398,8 @@ impl Engine {
 }
 
 /// The owner of an IA.
-fn client_of(link: u32, duid: Duid, ia: &Ia) -> Client {
-    Client { link, duid, kind: ia.kind, iaid: ia.iaid }
+fn client_of(asker: &Asker<'_>, duid: Duid, ia: &Ia) -> Client {
+    Client { link: asker.link, origin: asker.origin, duid, kind: ia.kind, iaid: ia.iaid }
 }
 
 /// Resources in order, each once however often a client names it.

@@ -7,12 +7,15 @@ use std::{
     sync::Arc,
 };
 
-use dhcp6_common::wire::{Duid, OptionCode};
+use dhcp6_common::{
+    Origin, Vlan,
+    wire::{Duid, OptionCode},
+};
 use rand::rngs::StdRng;
 
 use super::table::Client;
 use crate::{
-    config::{ClientKey, ConfiguredOption, LinkConfig, PdExclude, ReservationConfig},
+    config::{ClientKey, ConfiguredOption, LinkConfig, PdExclude, ReservationConfig, VlanSet},
     pool::{AddressRange, Hold, IaKind, PoolCounts, Resource, ResourcePool},
 };
 
@@ -27,6 +30,10 @@ pub(super) struct Link {
     outside: HashMap<Resource, Option<Hold>>,
     /// Whether a client may be known by its MAC address.
     pub(super) knows_macs: bool,
+    /// Whether it may have clients with a prefix.
+    pub(super) delegates: bool,
+    /// Whether the VLAN tells clients apart.
+    spans_several: bool,
     /// Indexes into the configured reservations.
     by_key: HashMap<ClientKey, Vec<usize>>,
     by_resource: HashMap<Resource, usize>,
@@ -45,11 +52,6 @@ impl Host {
         let mut keys = others;
         keys.splice(..0, duid.map(ClientKey::Duid));
         Self { keys }
-    }
-
-    /// The client of a binding, of which only the DUID is known.
-    pub(super) fn of(client: &Client) -> Self {
-        Self::new(Some(client.duid), Vec::new())
     }
 }
 
@@ -86,6 +88,9 @@ impl Link {
             pools,
             outside: HashMap::new(),
             knows_macs: config.knows_macs(),
+            delegates: !config.prefix_pools.is_empty()
+                || config.reservations.iter().any(|reservation| reservation.prefix.is_some()),
+            spans_several: config.vlans.as_ref().is_some_and(VlanSet::is_several),
             by_key: HashMap::new(),
             by_resource: HashMap::new(),
             config,
@@ -126,6 +131,18 @@ impl Link {
     /// Whether there is a reservation for who is known by this.
     pub(super) fn has_reservation_of(&self, key: &ClientKey) -> bool {
         self.by_key.contains_key(key)
+    }
+
+    /// Whether there is more to tell of a client's origin than this.
+    pub(super) fn misses_some_of(&self, origin: Origin) -> bool {
+        self.spans_several && origin.vlan == Vlan::NONE
+            || self.config.bind_to_mac && origin.mac == Origin::ANY.mac
+    }
+
+    /// The client of a binding, of which no more is known than the binding tells.
+    pub(super) fn host_of(&self, client: &Client) -> Host {
+        let mac = Some(client.origin.mac).filter(|_| self.config.bind_to_mac);
+        Host::new(Some(client.duid), mac.map(ClientKey::Mac).into_iter().collect())
     }
 
     /// Whether clients without a reservation are left alone.

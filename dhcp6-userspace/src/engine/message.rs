@@ -6,8 +6,8 @@
 use std::{collections::HashSet, net::Ipv6Addr};
 
 use dhcp6_common::wire::{
-    Duid, IA_ADDRESS_HEADER_LEN, IA_NA_HEADER_LEN, MESSAGE_HEADER_LEN, MalformedOption, MessageType,
-    OptionCode, OptionWalker,
+    Duid, IA_ADDRESS_HEADER_LEN, IA_NA_HEADER_LEN, IA_PREFIX_HEADER_LEN, MESSAGE_HEADER_LEN, MalformedOption,
+    MessageType, OptionCode, OptionWalker,
 };
 
 use super::DropReason;
@@ -16,8 +16,6 @@ use crate::pool::{IaKind, Prefix, Resource};
 /// How many IAs, and addresses and prefixes in them, one message may have. Each takes up to 66 octets of the answer (a
 /// status, or a prefix with its PD Exclude option), which has to fit a datagram.
 const MOST_IAS_AND_RESOURCES: usize = 900;
-/// Octets of an IA Prefix option's value before its options: lifetimes, length and prefix (RFC 9915, section 21.22).
-const IA_PREFIX_HEADER_LEN: usize = 25;
 
 /// A message that may be answered.
 #[derive(Clone, Debug)]
@@ -49,6 +47,20 @@ impl ClientMessage<'_> {
             | Self::Decline(duid, _)
             | Self::ForOtherServer(duid, _) => Some(*duid),
             Self::InformationRequest(duid, _) => *duid,
+        }
+    }
+
+    pub(super) fn ias(&self) -> &[Ia] {
+        match self {
+            Self::Solicit(_, body)
+            | Self::Request(_, body)
+            | Self::Confirm(_, body)
+            | Self::Renew(_, body)
+            | Self::Rebind(_, body)
+            | Self::Release(_, body)
+            | Self::Decline(_, body)
+            | Self::ForOtherServer(_, body)
+            | Self::InformationRequest(_, body) => &body.ias,
         }
     }
 }

@@ -35,7 +35,7 @@ mod view;
 use std::{collections::HashSet, net::Ipv6Addr, time::Duration};
 
 use dhcp6_common::{
-    Vlan,
+    Origin, Vlan,
     wire::{Duid, MessageType, OptionCode},
 };
 use rand::{SeedableRng as _, rngs::StdRng};
@@ -46,7 +46,7 @@ use self::{
 use crate::{
     config::Config,
     lease::{Change, Contents, Lease, LeaseState},
-    pool::Resource,
+    pool::{IaKind, Prefix, Resource},
     time::Time,
 };
 
@@ -73,8 +73,8 @@ pub struct Engine {
     rng: StdRng,
     /// For the store, in this order.
     changes: Vec<Change>,
-    /// Clients, by link and DUID, that the kernel must not answer any more.
-    forgotten: Vec<(u32, Duid)>,
+    /// Whom the kernel must not answer any more.
+    forgotten: Vec<Owner>,
     unsaved: Unsaved,
 }
 
@@ -153,7 +153,7 @@ pub enum DropReason {
     NothingToConfirm,
     /// More IAs, or addresses and prefixes in them, than an answer could hold.
     TooManyIas,
-    /// The link has reservations by MAC address, and the one of this client is not known.
+    /// The link tells clients apart by their MAC addresses, and the one of this client is not known.
     UnknownMac,
     /// The link serves clients with a reservation only, and this one has none.
     RefusedByPolicy,
@@ -229,32 +229,39 @@ impl DropReason {
     }
 }
 
-/// A binding that the kernel may grant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KernelBinding {
+/// A client, as the kernel tells it from others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Owner {
     /// Index of the link.
     pub link: u32,
-    /// The client.
+    /// Where it is on the link, as far as the link looks at that.
+    pub origin: Origin,
+    /// What it calls itself.
     pub duid: Duid,
-    /// Its IA_NA.
-    pub iaid: u32,
-    /// The address.
-    pub address: Ipv6Addr,
-    /// The last time at which a grant of the link's valid lifetime is covered by storage.
+}
+
+/// What the kernel may grant to a client. It has at least one of the two parts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KernelBinding {
+    /// The client.
+    pub owner: Owner,
+    /// The IAID of its IA_NA, and the address in it.
+    pub address: Option<(u32, Ipv6Addr)>,
+    /// The IAID of its IA_PD, and the prefix in it.
+    pub prefix: Option<(u32, Prefix)>,
+    /// The last time at which a grant of the link's valid lifetime is covered by storage, of either part.
     pub serve_until: Time,
 }
 
 /// What the kernel has granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grant {
-    /// Index of the link.
-    pub link: u32,
     /// The client.
-    pub duid: Duid,
-    /// Its IA_NA.
+    pub owner: Owner,
+    /// Its IA, of the kind that holds such a resource.
     pub iaid: u32,
-    /// The address.
-    pub address: Ipv6Addr,
+    /// The address or prefix.
+    pub resource: Resource,
     /// When it was granted last.
     pub at: Time,
 }
@@ -296,8 +303,9 @@ impl Engine {
         message::message_type(message)
     }
 
-    /// The clients, by link and DUID, that the kernel must not answer any more, since this was called last.
-    pub fn take_forgotten(&mut self) -> Vec<(u32, Duid)> {
+    /// Whom the kernel must not answer any more, since this was called last. Once it does not, it may get what
+    /// [`Engine::kernel_binding_of`] has left of theirs.
+    pub fn take_forgotten(&mut self) -> Vec<Owner> {
         std::mem::take(&mut self.forgotten)
     }
 
@@ -315,45 +323,60 @@ impl Engine {
         changes
     }
 
-    /// Notes that changes are on stable storage. Returns what the kernel may serve by them.
-    pub fn committed(&mut self, changes: &[Change]) -> Vec<KernelBinding> {
+    /// Notes that changes are on stable storage. Returns what the kernel may serve by them, each client once, in place
+    /// of what it has of these clients.
+    pub fn committed(&mut self, now: Time, changes: &[Change]) -> Vec<KernelBinding> {
         self.unsaved.clear();
         // What has changed once more since then is the next commit's.
         let changed_since: HashSet<Resource> = self.changes.iter().filter_map(Change::lease).collect();
+        let mut owners = HashSet::new();
         let mut served = Vec::new();
         for change in changes {
             if let Change::PutLease(Lease {
-                resource, duid, iaid, state: LeaseState::Bound, expires_at, ..
+                resource,
+                origin,
+                duid,
+                iaid,
+                state: LeaseState::Bound,
+                expires_at,
+                ..
             }) = change
                 && !changed_since.contains(resource)
             {
-                self.table.stored(*resource, duid, *iaid, *expires_at);
-                served.extend(self.table.get(*resource).and_then(|binding| self.kernel_binding(binding)));
+                self.table.stored(*resource, (*origin, duid, *iaid), *expires_at);
+                if let Some(part) = self.table.get(*resource).and_then(|binding| self.kernel_part(binding)) {
+                    self.table.make_main(*resource);
+                    if owners.insert(part.owner) {
+                        served.push(part.owner);
+                    }
+                }
             }
         }
-        served
+        served.iter().filter_map(|owner| self.kernel_binding_of(now, owner)).collect()
     }
 
-    /// Everything that the kernel may serve: to fill its maps at start.
-    pub fn kernel_bindings(&self) -> impl Iterator<Item = KernelBinding> {
-        self.table.iter().filter_map(|binding| self.kernel_binding(binding))
+    /// Everything that the kernel may serve, each client once: to fill its maps at start.
+    pub fn kernel_bindings(&self, now: Time) -> impl Iterator<Item = KernelBinding> {
+        self.table.iter().filter_map(move |binding| self.kernel_binding_by(now, binding))
     }
 
-    /// What the kernel may serve of an address, as far as storage goes.
-    pub fn kernel_binding_of(&self, address: Ipv6Addr) -> Option<KernelBinding> {
-        self.table.get(address.into()).and_then(|binding| self.kernel_binding(binding))
+    /// What the kernel may serve of a client, as far as storage goes.
+    pub fn kernel_binding_of(&self, now: Time, owner: &Owner) -> Option<KernelBinding> {
+        let part = |kind| self.table.main_of(owner, kind).and_then(|binding| self.kernel_part(binding));
+        bindings::joined(now, part(IaKind::Na), part(IaKind::Pd))
     }
 
-    /// Whether an option of a Solicit never changes the answer, whatever its value, so that the kernel need not
-    /// look at it.
+    /// Whether an option of a Solicit never changes the answer, whatever its value and however often it is there, so
+    /// that the kernel need not look at it.
     pub fn ignores(code: OptionCode) -> bool {
-        matches!(
+        !matches!(
             code,
-            OptionCode::USER_CLASS
-                | OptionCode::VENDOR_CLASS
-                | OptionCode::VENDOR_OPTIONS
-                | OptionCode::RECONFIGURE_ACCEPT
-                | OptionCode::CLIENT_FQDN
+            OptionCode::CLIENT_ID
+                | OptionCode::SERVER_ID
+                | OptionCode::OPTION_REQUEST
+                | OptionCode::RAPID_COMMIT
+                | OptionCode::IA_NA
+                | OptionCode::IA_PD
         )
     }
 

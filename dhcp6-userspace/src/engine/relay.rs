@@ -77,15 +77,25 @@ impl<'a> Envelope<'a> {
         self.hops.last()?.interface_id
     }
 
+    /// Of an option of the relay agents, the one of that nearest to the client that has it.
+    fn nearest(&self, option: fn(&Hop<'a>) -> Option<&'a [u8]>) -> Option<&'a [u8]> {
+        self.hops.iter().rev().find_map(option)
+    }
+
+    /// The client's MAC address (RFC 6939).
+    pub(super) fn client_mac(&self) -> Option<[u8; 6]> {
+        match *self.nearest(|hop| hop.link_layer_address)? {
+            // The hardware type of Ethernet.
+            [0, 1, ref mac @ ..] => (*mac).try_into().ok(),
+            _ => None,
+        }
+    }
+
     /// What the relay agents know the client by, in the order in which it counts. Of each option the one of the
     /// relay agent nearest to the client that has it.
     pub(super) fn client_keys(&self) -> Vec<ClientKey> {
-        let nearest = |option: fn(&Hop<'a>) -> Option<&'a [u8]>| self.hops.iter().rev().find_map(option);
-        let mac = nearest(|hop| hop.link_layer_address).and_then(|value| match *value {
-            // The hardware type of Ethernet.
-            [0, 1, ref mac @ ..] => (*mac).try_into().ok().map(ClientKey::Mac),
-            _ => None,
-        });
+        let nearest = |option| self.nearest(option);
+        let mac = self.client_mac().map(ClientKey::Mac);
         let remote_id = nearest(|hop| hop.remote_id).and_then(|value| {
             let (enterprise, id) = value.split_first_chunk()?;
             Some(ClientKey::RemoteId(u32::from_be_bytes(*enterprise), id.to_vec()))

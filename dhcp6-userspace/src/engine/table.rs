@@ -1,4 +1,4 @@
-//! The bindings in memory: by resource, by client and by expiry.
+//! The bindings in memory: by resource, by client, by owner and by expiry.
 //!
 //! There may be millions, so each is held once, in a slot without padding and without memory of its own, and the indexes
 //! hold numbers of slots.
@@ -9,9 +9,10 @@ use std::{
     hash::{BuildHasher as _, RandomState},
 };
 
-use dhcp6_common::wire::Duid;
+use dhcp6_common::{Origin, wire::Duid};
 use hashbrown::{HashTable, hash_table::Entry};
 
+use super::Owner;
 use crate::{
     lease::LeaseState,
     pool::{IaKind, Resource},
@@ -23,15 +24,27 @@ use crate::{
 pub(super) struct Client {
     /// Index of the link.
     pub(super) link: u32,
+    pub(super) origin: Origin,
     pub(super) duid: Duid,
     pub(super) kind: IaKind,
     pub(super) iaid: u32,
 }
 
-/// What a client has of a resource, or had.
+impl Client {
+    pub(super) fn owner(&self) -> Owner {
+        let Self { link, origin, duid, .. } = *self;
+        Owner { link, origin, duid }
+    }
+
+    fn key(&self) -> Key<'_> {
+        let Self { link, origin, duid, kind, iaid: _ } = self;
+        Key { link: *link, origin: *origin, duid: duid.as_slice(), kind: *kind }
+    }
+}
+
+/// What a client has been promised of a resource.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Terms {
-    pub(super) state: LeaseState,
     /// Promised by the daemon.
     pub(super) preferred_until: Time,
     /// Promised by the daemon.
@@ -50,7 +63,22 @@ pub(super) struct Binding {
     /// Index of the link.
     pub(super) link: u32,
     pub(super) iaid: u32,
+    pub(super) origin: Origin,
     pub(super) resource: Resource,
+    pub(super) state: LeaseState,
+    /// Whether it is the one that its owner is found by, among those of its kind.
+    is_main: bool,
+    /// Whether a client that adds what the link looks at and the origin lacks takes it over.
+    is_adoptable: bool,
+}
+
+/// An owner, and one kind of its IAs.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Key<'a> {
+    link: u32,
+    origin: Origin,
+    duid: &'a [u8],
+    kind: IaKind,
 }
 
 /// All but the longest DUIDs lie in the binding itself.
@@ -63,12 +91,18 @@ enum PackedDuid {
 const _: () = assert!(size_of::<Option<Binding>>() == 96, "a million of them are worth a look");
 
 /// All bindings. A resource has at most one, and so has an IA.
+///
+/// Nearly every client has one IA of a kind, so one index finds both IAs and owners: `mains` has one binding of each owner
+/// and kind, by these, and `others` the few that are left, by their IAs.
 #[derive(Debug, Default)]
 pub(super) struct Table {
     slots: Vec<Option<Binding>>,
     vacant: Vec<u32>,
     by_resource: HashTable<u32>,
-    by_client: HashTable<u32>,
+    mains: HashTable<u32>,
+    others: HashTable<u32>,
+    /// How many bindings are adoptable.
+    adoptable: usize,
     expiries: Expiries,
     hasher: RandomState,
 }
@@ -159,18 +193,36 @@ impl Binding {
     }
 
     pub(super) fn client(&self) -> Client {
-        Client { link: self.link, duid: self.duid(), kind: self.resource.kind(), iaid: self.iaid }
+        let Self { link, origin, iaid, .. } = *self;
+        Client { link, origin, duid: self.duid(), kind: self.resource.kind(), iaid }
+    }
+
+    pub(super) fn owner(&self) -> Owner {
+        Owner { link: self.link, origin: self.origin, duid: self.duid() }
     }
 
     pub(super) fn is_bound(&self) -> bool {
-        self.terms.state == LeaseState::Bound
+        self.state == LeaseState::Bound
     }
 
-    fn is_of(&self, client: &Client) -> bool {
-        self.iaid == client.iaid
-            && self.duid.as_slice() == client.duid.as_slice()
-            && self.link == client.link
-            && self.resource.kind() == client.kind
+    /// Whether its owner is found by this one, among those of its kind.
+    pub(super) fn is_main(&self) -> bool {
+        self.is_main
+    }
+
+    /// Whether a client that adds what the link looks at and the origin lacks takes it over.
+    pub(super) fn is_adoptable(&self) -> bool {
+        self.is_adoptable
+    }
+
+    fn key(&self) -> Key<'_> {
+        let Self { link, origin, resource, .. } = self;
+        Key { link: *link, origin: *origin, duid: self.duid.as_slice(), kind: resource.kind() }
+    }
+
+    /// Of two of an owner and kind, the greater one is the main one.
+    fn rank(&self) -> (bool, Time) {
+        (self.is_bound(), self.terms.valid_until)
     }
 }
 
@@ -181,11 +233,36 @@ impl Table {
 
     /// The client's binding, whatever its state.
     pub(super) fn of(&self, client: &Client) -> Option<&Binding> {
-        let hash =
-            hash_of_client(&self.hasher, client.link, client.duid.as_slice(), client.kind, client.iaid);
-        let slots = &self.slots;
-        let is_it = |slot: &u32| slots[*slot as usize].as_ref().is_some_and(|binding| binding.is_of(client));
-        slots[*self.by_client.find(hash, is_it)? as usize].as_ref()
+        let Self { slots, others, hasher, .. } = self;
+        let (key, iaid) = (client.key(), client.iaid);
+        if let Some(main) = self.main(key).filter(|main| main.iaid == iaid) {
+            return Some(main);
+        }
+        if others.is_empty() {
+            return None;
+        }
+        let is_it = |slot: &u32| {
+            let binding = at(slots, *slot);
+            binding.iaid == iaid && binding.key() == key
+        };
+        others.find(hasher.hash_one((key, iaid)), is_it).map(|slot| at(slots, *slot))
+    }
+
+    /// The binding that an owner is found by, of those of a kind: the one that was bound or stored last.
+    pub(super) fn main_of(&self, owner: &Owner, kind: IaKind) -> Option<&Binding> {
+        let Owner { link, origin, duid } = owner;
+        self.main(Key { link: *link, origin: *origin, duid: duid.as_slice(), kind })
+    }
+
+    /// The binding that the owner of this one is found by, of those of a kind.
+    pub(super) fn main_beside(&self, binding: &Binding, kind: IaKind) -> Option<&Binding> {
+        self.main(Key { kind, ..binding.key() })
+    }
+
+    fn main(&self, key: Key<'_>) -> Option<&Binding> {
+        let Self { slots, mains, hasher, .. } = self;
+        let is_it = |slot: &u32| at(slots, *slot).key() == key;
+        mains.find(hasher.hash_one(key), is_it).map(|slot| at(slots, *slot))
     }
 
     pub(super) fn resource_of(&self, client: &Client) -> Option<Resource> {
@@ -202,7 +279,7 @@ impl Table {
     }
 
     /// Inserts a binding or replaces the resource's. The client must have no other.
-    pub(super) fn insert(&mut self, client: &Client, resource: Resource, terms: Terms) {
+    pub(super) fn insert(&mut self, client: &Client, resource: Resource, state: LeaseState, terms: Terms) {
         debug_assert_eq!(client.kind, resource.kind());
         debug_assert!(self.of(client).is_none_or(|other| other.resource == resource));
         let binding = Binding {
@@ -210,23 +287,25 @@ impl Table {
             terms,
             link: client.link,
             iaid: client.iaid,
+            origin: client.origin,
             resource,
+            state,
+            is_main: false,
+            is_adoptable: false,
         };
-        let Self { slots, vacant, by_resource, by_client, expiries, hasher } = self;
-        let of = |slot: u32| slots[slot as usize].as_ref().expect("an index has no vacant slots");
+        let Self { slots, vacant, by_resource, expiries, hasher, .. } = self;
         let entry = by_resource.entry(
             hasher.hash_one(resource),
-            |slot| of(*slot).resource == resource,
-            |slot| hasher.hash_one(of(*slot).resource),
+            |slot| at(slots, *slot).resource == resource,
+            |slot| hasher.hash_one(at(slots, *slot).resource),
         );
         let Entry::Vacant(entry) = entry else {
             self.remove(resource);
-            return self.insert(client, resource, terms);
+            return self.insert(client, resource, state, terms);
         };
         let slot = vacant.pop().unwrap_or(slots.len() as u32);
         entry.insert(slot);
-        let hash = hash_of_owner(hasher, &binding);
-        if terms.state == LeaseState::Bound {
+        if state == LeaseState::Bound {
             expiries.note(slot, terms.expires_at);
         }
         if let Some(vacant) = slots.get_mut(slot as usize) {
@@ -234,31 +313,103 @@ impl Table {
         } else {
             slots.push(Some(binding));
         }
-        let of = |slot: u32| slots[slot as usize].as_ref().expect("an index has no vacant slots");
-        by_client.insert_unique(hash, slot, |slot| hash_of_owner(hasher, of(*slot)));
+        self.index(slot, |binding, main| binding.rank() >= main.rank());
+    }
+
+    /// Puts a binding that is in neither into the index of main ones, or into the other one where another binding of
+    /// its owner and kind stays the main one.
+    fn index(&mut self, slot: u32, displaces: impl FnOnce(&Binding, &Binding) -> bool) {
+        let Self { slots, mains, others, hasher, .. } = self;
+        let binding = at(slots, slot);
+        let key = binding.key();
+        let entry = mains.entry(
+            hasher.hash_one(key),
+            |other| at(slots, *other).key() == key,
+            |other| hasher.hash_one(at(slots, *other).key()),
+        );
+        let other = match entry {
+            Entry::Vacant(entry) => {
+                entry.insert(slot);
+                None
+            }
+            Entry::Occupied(mut main) if displaces(binding, at(slots, *main.get())) => {
+                Some(std::mem::replace(main.get_mut(), slot))
+            }
+            Entry::Occupied(_) => Some(slot),
+        };
+        if let Some(other) = other {
+            let hash = |slot: &u32| hash_of_ia(hasher, at(slots, *slot));
+            others.insert_unique(hash(&other), other, hash);
+        }
+        // With one of them in the other index, in this order.
+        for (slot, is_main) in [(Some(slot), true), (other, false)] {
+            if let Some(binding) = slot.and_then(|slot| slots[slot as usize].as_mut()) {
+                binding.is_main = is_main;
+            }
+        }
+    }
+
+    /// Has the owner of a resource be found by its binding.
+    pub(super) fn make_main(&mut self, resource: Resource) {
+        let Some(slot) = self.slot(resource) else { return };
+        let Self { slots, others, hasher, .. } = self;
+        let binding = at(slots, slot);
+        if binding.is_main {
+            return;
+        }
+        if let Ok(entry) = others.find_entry(hash_of_ia(hasher, binding), |other| *other == slot) {
+            entry.remove();
+        }
+        self.index(slot, |_, _| true);
     }
 
     /// Makes room for so many more bindings at once.
     pub(super) fn reserve(&mut self, more: usize) {
-        let Self { slots, by_resource, by_client, hasher, .. } = self;
-        let of = |slot: &u32| slots[*slot as usize].as_ref().expect("an index has no vacant slots");
-        by_resource.reserve(more, |slot| hasher.hash_one(of(slot).resource));
-        by_client.reserve(more, |slot| hash_of_owner(hasher, of(slot)));
+        let Self { slots, by_resource, mains, hasher, .. } = self;
+        by_resource.reserve(more, |slot| hasher.hash_one(at(slots, *slot).resource));
+        mains.reserve(more, |slot| hasher.hash_one(at(slots, *slot).key()));
         slots.reserve(more);
     }
 
     pub(super) fn remove(&mut self, resource: Resource) -> Option<Binding> {
         let slot = self.slot(resource)?;
         let binding = self.slots[slot as usize].take()?;
-        let Self { vacant, by_resource, by_client, hasher, .. } = self;
-        if let Ok(entry) = by_resource.find_entry(hasher.hash_one(resource), |other| *other == slot) {
+        let Self { vacant, by_resource, mains, others, hasher, .. } = self;
+        let is_it = |other: &u32| *other == slot;
+        let by_resource = by_resource.find_entry(hasher.hash_one(resource), is_it);
+        let by_client = if binding.is_main {
+            mains.find_entry(hasher.hash_one(binding.key()), is_it)
+        } else {
+            others.find_entry(hash_of_ia(hasher, &binding), is_it)
+        };
+        for entry in [by_resource, by_client].into_iter().flatten() {
             entry.remove();
         }
-        if let Ok(entry) = by_client.find_entry(hash_of_owner(hasher, &binding), |other| *other == slot) {
-            entry.remove();
-        }
+        self.adoptable -= usize::from(binding.is_adoptable);
         vacant.push(slot);
         Some(binding)
+    }
+
+    /// Whether any binding is adoptable.
+    pub(super) fn has_adoptable(&self) -> bool {
+        self.adoptable > 0
+    }
+
+    /// Says whether a binding is adoptable.
+    pub(super) fn set_adoptable(&mut self, resource: Resource, is_adoptable: bool) {
+        let Some(slot) = self.slot(resource) else { return };
+        let Some(binding) = &mut self.slots[slot as usize] else { return };
+        let was_adoptable = std::mem::replace(&mut binding.is_adoptable, is_adoptable);
+        self.adoptable = self.adoptable + usize::from(is_adoptable) - usize::from(was_adoptable);
+    }
+
+    /// Notes that a binding holds its resource no more.
+    pub(super) fn end(&mut self, resource: Resource) {
+        if let Some(slot) = self.slot(resource)
+            && let Some(binding) = &mut self.slots[slot as usize]
+        {
+            binding.state = LeaseState::Remembered;
+        }
     }
 
     /// Changes a binding's terms.
@@ -273,9 +424,15 @@ impl Table {
 
     /// Notes that the store now vouches for a client's binding up to `until`. Nothing where the resource has
     /// changed hands meanwhile.
-    pub(super) fn stored(&mut self, resource: Resource, duid: &Duid, iaid: u32, until: Time) {
+    pub(super) fn stored(
+        &mut self,
+        resource: Resource,
+        (origin, duid, iaid): (Origin, &Duid, u32),
+        until: Time,
+    ) {
         if let Some(slot) = self.slot(resource)
             && let Some(binding) = &mut self.slots[slot as usize]
+            && binding.origin == origin
             && binding.duid.as_slice() == duid.as_slice()
             && binding.iaid == iaid
         {
@@ -306,20 +463,19 @@ impl Table {
     }
 }
 
-fn hash_of_owner(hasher: &RandomState, binding: &Binding) -> u64 {
-    let Binding { duid, link, iaid, resource, .. } = binding;
-    hash_of_client(hasher, *link, duid.as_slice(), resource.kind(), *iaid)
+fn at(slots: &[Option<Binding>], slot: u32) -> &Binding {
+    slots[slot as usize].as_ref().expect("an index has no vacant slots")
 }
 
-fn hash_of_client(hasher: &RandomState, link: u32, duid: &[u8], kind: IaKind, iaid: u32) -> u64 {
-    hasher.hash_one((link, duid, kind, iaid))
+fn hash_of_ia(hasher: &RandomState, binding: &Binding) -> u64 {
+    hasher.hash_one((binding.key(), binding.iaid))
 }
 
 #[cfg(test)]
 mod tests {
     use std::{net::Ipv6Addr, time::Duration};
 
-    use dhcp6_common::wire::Duid;
+    use dhcp6_common::{Origin, wire::Duid};
 
     use super::{Client, Table, Terms};
     use crate::{
@@ -337,22 +493,21 @@ mod tests {
         let lease_of = |number: u8| {
             let duid = Duid::new(&[number]).unwrap();
             let resource = Resource::from(Ipv6Addr::from(u128::from(number)));
-            (Client { link: 0, duid, kind: IaKind::Na, iaid: 1 }, resource)
+            (Client { link: 0, origin: Origin::ANY, duid, kind: IaKind::Na, iaid: 1 }, resource)
         };
         let mut longest = 0;
         for second in 0..20_000 {
             let now = start.after(Duration::from_secs(second));
             for (client, resource) in (0..CLIENTS).map(lease_of) {
                 // Each gives its address back and has it again, every second.
-                table.update(resource, |terms| terms.state = LeaseState::Remembered);
+                table.end(resource);
                 let terms = Terms {
-                    state: LeaseState::Bound,
                     preferred_until: now,
                     valid_until: now,
                     expires_at: now,
                     stored_until: Time::EPOCH,
                 };
-                table.insert(&client, resource, terms);
+                table.insert(&client, resource, LeaseState::Bound, terms);
                 table.update(resource, |terms| terms.expires_at = now.after(valid));
             }
             assert_eq!(table.take_expired(now), None);
@@ -363,7 +518,7 @@ mod tests {
         assert_eq!(table.take_expired(Time::from_millis(end.as_millis() - 1)), None);
         for _ in 0..CLIENTS {
             let resource = table.take_expired(end).expect("all of them end");
-            table.update(resource, |terms| terms.state = LeaseState::Remembered);
+            table.end(resource);
         }
         assert_eq!(table.take_expired(end), None);
     }

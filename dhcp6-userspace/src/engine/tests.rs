@@ -12,6 +12,7 @@ mod lists;
 mod message;
 mod model;
 mod options;
+mod origins;
 mod reconfiguring;
 mod relaying;
 mod renewing;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use dhcp6_common::wire::Duid;
+use dhcp6_common::{Origin, wire::Duid};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -61,6 +61,8 @@ pub struct LeaseView<'a> {
     pub link: &'a str,
     /// The client.
     pub duid: Duid,
+    /// Where it is on the link, as far as the link looks at that.
+    pub origin: Origin,
     /// The client's IA.
     pub iaid: u32,
     /// The address or prefix.
@@ -139,13 +141,14 @@ impl Engine {
     }
 
     fn lease_view(&self, binding: &Binding) -> LeaseView<'_> {
-        let Terms { state, preferred_until, valid_until, expires_at, stored_until: _ } = binding.terms;
+        let Terms { preferred_until, valid_until, expires_at, stored_until: _ } = binding.terms;
         LeaseView {
             link: &self.links[binding.link as usize].config.name,
             duid: binding.duid(),
+            origin: binding.origin,
             iaid: binding.iaid,
             resource: binding.resource,
-            state,
+            state: binding.state,
             preferred_until,
             valid_until,
             expires_at,

@@ -3,6 +3,7 @@
 use std::{
     borrow::{Borrow, BorrowMut},
     fs, io,
+    net::Ipv6Addr,
     path::{Path, PathBuf},
 };
 
@@ -11,18 +12,27 @@ use bytemuck::{Pod, Zeroable};
 use dhcp6_common::{
     Reason,
     contract::{
-        BINDINGS, Binding, BindingKey, COUNTERS, Key, LAYOUT_VERSION, LINKS, LONG_BINDINGS, Link,
-        LongBindingKey, REPLY_BLOCKS, ReplyBlock, counter_index,
+        BINDINGS, Binding, BindingKey, COUNTERS, GRANTED_ADDRESS, GRANTED_PREFIX, INNER_VLANS, INTERFACES,
+        Interface, Key, LAYOUT_VERSION, LINK_IN_USE, LINKS, LONG_BINDINGS, Link, LongBindingKey,
+        REPLY_BLOCKS, ReplyBlock, Stamp, VlanTable, counter_index,
     },
-    wire::Duid,
 };
 use serde::Serialize;
 
-use super::batch::{self, AT_ONCE};
+use super::{
+    batch::{self, AT_ONCE},
+    render::Rendering,
+};
+use crate::{
+    engine::{KernelBinding, Owner},
+    pool::{IaKind, Prefix, Resource},
+};
 
 const KEY: usize = size_of::<BindingKey>();
 const LONG_KEY: usize = size_of::<LongBindingKey>();
 const VALUE: usize = size_of::<Binding>();
+const INTERFACE: usize = size_of::<Interface>();
+const VLANS: usize = size_of::<VlanTable>();
 const LINK: usize = size_of::<Link>();
 const BLOCK: usize = size_of::<ReplyBlock>();
 
@@ -109,15 +119,66 @@ pub struct MapDescription {
 /// An element of the bindings maps, decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BindingEntry {
-    /// Slot of the link.
-    pub slot: u32,
     /// The client.
-    pub duid: Duid,
+    pub owner: Owner,
     /// What it is granted.
     pub binding: Binding,
 }
 
-/// The bindings, in two maps by the length of the DUID.
+impl BindingEntry {
+    /// The element for what the engine lets the kernel serve until `serve_until`, CLOCK_BOOTTIME in nanoseconds; not
+    /// sealed yet.
+    pub fn new(binding: &KernelBinding, serve_until: u64, stamp: Stamp) -> Self {
+        let KernelBinding { owner, address, prefix, serve_until: _ } = *binding;
+        let mut binding =
+            Binding { serve_until: Binding::serve_until_from(serve_until), stamp, ..Binding::zeroed() };
+        if let Some((iaid, address)) = address {
+            binding.address_iaid = iaid.to_be_bytes();
+            binding.address = address.octets();
+        }
+        if let Some((iaid, prefix)) = prefix {
+            binding.prefix_iaid = iaid.to_be_bytes();
+            binding.prefix = *prefix.first().octets().first_chunk().expect("16 octets begin with 8");
+            binding.seal_and_length = prefix.length().into();
+        }
+        Self { owner, binding }
+    }
+
+    /// The IA_NA: its IAID and address.
+    pub fn address(&self) -> Option<(u32, Ipv6Addr)> {
+        let Binding { address, address_iaid, .. } = self.binding;
+        self.binding.has_address().then(|| (u32::from_be_bytes(address_iaid), address.into()))
+    }
+
+    /// The IA_PD: its IAID and prefix.
+    pub fn prefix(&self) -> Option<(u32, Prefix)> {
+        let Binding { prefix, prefix_iaid, .. } = self.binding;
+        let length = Some(self.binding.prefix_length()).filter(|length| *length != 0)?;
+        let first = Ipv6Addr::from(u128::from(u64::from_be_bytes(prefix)) << 64);
+        Some((u32::from_be_bytes(prefix_iaid), Prefix::around(first, length)?))
+    }
+
+    /// What it holds: IAIDs and resources.
+    pub fn resources(&self) -> impl Iterator<Item = (u32, Resource)> {
+        let address = self.address().map(|(iaid, address)| (iaid, Resource::from(address)));
+        let prefix = self.prefix().map(|(iaid, prefix)| (iaid, Resource::from(prefix)));
+        address.into_iter().chain(prefix)
+    }
+
+    /// What of it was granted last.
+    pub fn granted(&self) -> impl Iterator<Item = (u32, Resource)> {
+        let granted = self.binding.stamp.granted();
+        self.resources().filter(move |(_, resource)| {
+            let what = match resource.kind() {
+                IaKind::Na => GRANTED_ADDRESS,
+                IaKind::Pd => GRANTED_PREFIX,
+            };
+            granted & what != 0
+        })
+    }
+}
+
+/// The bindings, in two maps: those of long DUIDs and of clients that are known by their MAC addresses have their own.
 ///
 /// The daemon's own are held through `MapData`; `dhcp6ctl` reads through pins.
 pub struct Bindings<T> {
@@ -131,10 +192,10 @@ impl<T: Borrow<MapData>> Bindings<T> {
     /// # Errors
     ///
     /// [`MapError::Access`].
-    pub fn get(&self, slot: u32, duid: &Duid) -> Result<Option<Binding>, MapError> {
-        let (name, found) = match BindingKey::new(slot, duid) {
+    pub fn get(&self, owner: &Owner) -> Result<Option<Binding>, MapError> {
+        let (name, found) = match short_key(owner) {
             Some(key) => (BINDINGS, self.short.get(&octets(&key), 0)),
-            None => (LONG_BINDINGS, self.long.get(&octets(&long_key(slot, duid)), 0)),
+            None => (LONG_BINDINGS, self.long.get(&octets(&long_key(owner)), 0)),
         };
         match found {
             Ok(value) => Ok(Some(bytemuck::pod_read_unaligned(&value))),
@@ -150,7 +211,7 @@ impl<T: Borrow<MapData>> Bindings<T> {
     /// [`MapError::Access`], each time an element cannot be read.
     pub fn iter(&self) -> impl Iterator<Item = Result<BindingEntry, MapError>> + '_ {
         let short = self.short.iter().map(|e| decode(e, BINDINGS, |key| entry_key::<3>(&key)));
-        let long = self.long.iter().map(|e| decode(e, LONG_BINDINGS, |key| entry_key::<17>(&key)));
+        let long = self.long.iter().map(|e| decode(e, LONG_BINDINGS, |key| entry_key::<18>(&key)));
         short.chain(long).filter_map(Result::transpose)
     }
 }
@@ -160,40 +221,33 @@ impl<T: BorrowMut<MapData>> Bindings<T> {
     pub fn fill(&mut self, entries: impl Iterator<Item = BindingEntry>) -> u64 {
         let (mut short, mut long) = (Elements::default(), Elements::default());
         let mut refused = 0;
-        for BindingEntry { slot, duid, binding } in entries {
-            match BindingKey::new(slot, &duid) {
+        for BindingEntry { owner, binding } in entries {
+            match short_key(&owner) {
                 Some(key) => refused += short.push(&mut self.short, &key, binding),
-                None => refused += long.push(&mut self.long, &long_key(slot, &duid), binding),
+                None => refused += long.push(&mut self.long, &long_key(&owner), binding),
             }
         }
         refused + short.flush(&mut self.short) + long.flush(&mut self.long)
     }
 
-    /// Inserts or replaces a client's element. Of the same address the stamps are kept, but for a grant in this
-    /// very moment, which may go uncounted.
+    /// Inserts or replaces a client's element, which needs no seal yet. Of the same address and prefix the stamp is kept,
+    /// but for a grant in this very moment, which may go uncounted.
     ///
     /// # Errors
     ///
     /// [`MapError::Access`], for one where the map is full: the client is answered by the daemon.
-    pub fn put(
-        &mut self,
-        slot: u32,
-        duid: &Duid,
-        address: [u8; 16],
-        iaid: u32,
-        serve_until: u64,
-    ) -> Result<(), MapError> {
-        let stamps = self.get(slot, duid)?.filter(|binding| binding.address == address);
-        let stamped = |binding: Binding| {
-            let (grants, last_grant) = stamps.map_or((0, 0), |stamps| (stamps.grants, stamps.last_grant));
-            octets(&Binding { grants, last_grant, ..binding })
-        };
-        if let Some(key) = BindingKey::new(slot, duid) {
-            let value = stamped(Binding::new(&key, address, iaid, serve_until));
+    pub fn put(&mut self, entry: &BindingEntry) -> Result<(), MapError> {
+        let BindingEntry { owner, binding } = entry;
+        let of = |binding: &Binding| (binding.address, binding.prefix, binding.prefix_length());
+        let before = self.get(owner)?.filter(|before| of(before) == of(binding));
+        let stamp = before.map_or(Stamp::NONE, |before| before.stamp);
+        let binding = Binding { stamp, ..*binding };
+        if let Some(key) = short_key(owner) {
+            let value = octets(&binding.sealed(&key));
             self.short.insert(octets(&key), value, 0).map_err(MapError::access(BINDINGS))
         } else {
-            let key = long_key(slot, duid);
-            let value = stamped(Binding::new(&key, address, iaid, serve_until));
+            let key = long_key(owner);
+            let value = octets(&binding.sealed(&key));
             self.long.insert(octets(&key), value, 0).map_err(MapError::access(LONG_BINDINGS))
         }
     }
@@ -203,10 +257,10 @@ impl<T: BorrowMut<MapData>> Bindings<T> {
     /// # Errors
     ///
     /// [`MapError::Access`]. The kernel may then still answer the client.
-    pub fn remove(&mut self, slot: u32, duid: &Duid) -> Result<(), MapError> {
-        let (name, removed) = match BindingKey::new(slot, duid) {
+    pub fn remove(&mut self, owner: &Owner) -> Result<(), MapError> {
+        let (name, removed) = match short_key(owner) {
             Some(key) => (BINDINGS, self.short.remove(&octets(&key))),
-            None => (LONG_BINDINGS, self.long.remove(&octets(&long_key(slot, duid)))),
+            None => (LONG_BINDINGS, self.long.remove(&octets(&long_key(owner)))),
         };
         match removed {
             Ok(()) | Err(aya::maps::MapError::KeyNotFound) => Ok(()),
@@ -238,11 +292,10 @@ impl<const KEY: usize> Elements<KEY> {
         &mut self,
         map: &mut HashMap<T, [u8; KEY], [u8; VALUE]>,
         key: &Key<WORDS>,
-        mut binding: Binding,
+        binding: Binding,
     ) -> u64 {
-        binding.seal = binding.compute_seal(key);
         self.keys.push(octets(key));
-        self.values.push(octets(&binding));
+        self.values.push(octets(&binding.sealed(key)));
         if self.keys.len() < AT_ONCE { 0 } else { self.flush(map) }
     }
 
@@ -269,13 +322,13 @@ impl<T: Borrow<MapData>> Counters<T> {
             let values = self.0.get(&index, 0).map_err(MapError::access(COUNTERS))?;
             Ok::<u64, MapError>(values.iter().sum())
         };
-        Ok(sum(counter_index(slot, reason))? + sum(self.earlier(slot, reason))?)
+        Ok(sum(counter_index(slot, reason as u32))? + sum(self.earlier(slot, reason))?)
     }
 
     /// The index of what earlier programs have counted.
     fn earlier(&self, slot: u32, reason: Reason) -> u32 {
         let slots = self.0.len() / (2 * Reason::COUNT as u32);
-        counter_index(slots + slot, reason)
+        counter_index(slots + slot, reason as u32)
     }
 }
 
@@ -303,51 +356,90 @@ impl<T: BorrowMut<MapData>> Counters<T> {
     }
 }
 
-/// The links and the blocks of their Replies.
-pub struct ReplyBlocks<T> {
+/// What is known of interfaces and links, and the blocks of their Replies.
+pub struct Tables<T> {
+    interfaces: Array<T, [u8; INTERFACE]>,
+    inner_vlans: Array<T, [u8; VLANS]>,
     links: Array<T, [u8; LINK]>,
     blocks: Array<T, [u8; BLOCK]>,
 }
 
-impl<T: Borrow<MapData>> ReplyBlocks<T> {
-    /// How many links there is room for.
-    pub fn slots(&self) -> u32 {
-        self.links.len()
-    }
-
-    /// The link in a slot; `None` where the slot is not in use.
+impl<T: Borrow<MapData>> Tables<T> {
+    /// The interfaces in use, with their slots.
     ///
     /// # Errors
     ///
     /// [`MapError::Access`].
-    pub fn link(&self, slot: u32) -> Result<Option<Link>, MapError> {
-        let link = self.links.get(&slot, 0).map_err(MapError::access(LINKS))?;
-        let link: Link = bytemuck::pod_read_unaligned(&link);
-        Ok((link.ifindex != 0).then_some(link))
+    pub fn interfaces(&self) -> impl Iterator<Item = Result<(u32, Interface), MapError>> + '_ {
+        let slots = 0..self.interfaces.len();
+        let read = |slot| {
+            let value = self.interfaces.get(&slot, 0).map_err(MapError::access(INTERFACES))?;
+            Ok((slot, bytemuck::pod_read_unaligned::<Interface>(&value)))
+        };
+        slots
+            .map(read)
+            .filter(|read| read.as_ref().is_ok_and(|(_, interface)| interface.ifindex != 0) || read.is_err())
+    }
+
+    /// The links in use, with their indexes.
+    ///
+    /// # Errors
+    ///
+    /// [`MapError::Access`].
+    pub fn links(&self) -> impl Iterator<Item = Result<(u32, Link), MapError>> + '_ {
+        let indexes = 0..self.links.len();
+        let read = |index| {
+            let value = self.links.get(&index, 0).map_err(MapError::access(LINKS))?;
+            Ok((index, bytemuck::pod_read_unaligned::<Link>(&value)))
+        };
+        indexes
+            .map(read)
+            .filter(|read| read.as_ref().is_ok_and(|(_, link)| link.is(LINK_IN_USE)) || read.is_err())
     }
 }
 
-impl<T: BorrowMut<MapData>> ReplyBlocks<T> {
-    /// Stores the blocks of a link, then the link.
+impl<T: BorrowMut<MapData>> Tables<T> {
+    /// Stores all of it, the interfaces last.
     ///
     /// # Errors
     ///
-    /// [`MapError::Access`].
-    pub fn put(&mut self, slot: u32, link: &Link, blocks: &[ReplyBlock]) -> Result<(), MapError> {
-        for (requested, block) in (0u8..).zip(blocks) {
-            let index = dhcp6_common::contract::reply_block_index(slot, requested);
+    /// [`MapError::Access`], for one where the maps were made for less.
+    pub fn put(&mut self, rendering: &Rendering) -> Result<(), MapError> {
+        let Rendering { interfaces, inner_vlans, links, blocks } = rendering;
+        for (index, block) in (0..).zip(blocks) {
             self.blocks.set(index, octets(block), 0).map_err(MapError::access(REPLY_BLOCKS))?;
         }
-        self.links.set(slot, octets(link), 0).map_err(MapError::access(LINKS))
+        for (index, link) in (0..).zip(links) {
+            self.links.set(index, octets(link), 0).map_err(MapError::access(LINKS))?;
+        }
+        for (index, table) in (0..).zip(inner_vlans) {
+            self.inner_vlans.set(index, octets(table), 0).map_err(MapError::access(INNER_VLANS))?;
+        }
+        for (slot, interface) in (0..).zip(interfaces) {
+            self.interfaces.set(slot, octets(interface), 0).map_err(MapError::access(INTERFACES))?;
+        }
+        Ok(())
     }
 
-    /// Makes the program pass everything on the interface in a slot.
+    /// Makes the program pass everything on a link.
     ///
     /// # Errors
     ///
     /// [`MapError::Access`].
-    pub fn clear(&mut self, slot: u32) -> Result<(), MapError> {
-        self.links.set(slot, octets(&Link::zeroed()), 0).map_err(MapError::access(LINKS))
+    pub fn clear_link(&mut self, index: u32) -> Result<(), MapError> {
+        self.links.set(index, octets(&Link::zeroed()), 0).map_err(MapError::access(LINKS))
+    }
+
+    /// Makes the program pass everything on all interfaces.
+    ///
+    /// # Errors
+    ///
+    /// [`MapError::Access`].
+    pub fn clear(&mut self) -> Result<(), MapError> {
+        let nothing = octets(&Interface::zeroed());
+        (0..self.interfaces.len())
+            .try_for_each(|slot| self.interfaces.set(slot, nothing, 0))
+            .map_err(MapError::access(INTERFACES))
     }
 }
 
@@ -355,8 +447,8 @@ impl<T: BorrowMut<MapData>> ReplyBlocks<T> {
 pub struct PinnedMaps {
     /// The bindings.
     pub bindings: Bindings<MapData>,
-    /// The links.
-    pub links: ReplyBlocks<MapData>,
+    /// Interfaces and links.
+    pub tables: Tables<MapData>,
     /// The counters.
     pub counters: Counters<MapData>,
     directory: PathBuf,
@@ -377,7 +469,9 @@ impl PinnedMaps {
                 hash(BINDINGS, KEY, VALUE)?,
                 hash(LONG_BINDINGS, LONG_KEY, VALUE)?,
             )?,
-            links: ReplyBlocks::from_maps(
+            tables: Tables::from_maps(
+                Map::Array(array(INTERFACES, INTERFACE)?),
+                Map::Array(array(INNER_VLANS, VLANS)?),
                 Map::Array(array(LINKS, LINK)?),
                 Map::Array(array(REPLY_BLOCKS, BLOCK)?),
             )?,
@@ -392,7 +486,7 @@ impl PinnedMaps {
     ///
     /// [`MapError::Open`] and [`MapError::Access`].
     pub fn describe(&self) -> Result<Vec<MapDescription>, MapError> {
-        [BINDINGS, LONG_BINDINGS, LINKS, REPLY_BLOCKS, COUNTERS]
+        [BINDINGS, LONG_BINDINGS, INTERFACES, INNER_VLANS, LINKS, REPLY_BLOCKS, COUNTERS]
             .into_iter()
             .map(|name| {
                 let path = self.directory.join(name);
@@ -456,13 +550,17 @@ impl<T> Bindings<T> {
     }
 }
 
-impl<T> ReplyBlocks<T> {
-    pub(super) fn from_maps<M>(links: M, blocks: M) -> Result<Self, MapError>
+impl<T> Tables<T> {
+    pub(super) fn from_maps<M>(interfaces: M, inner_vlans: M, links: M, blocks: M) -> Result<Self, MapError>
     where
+        Array<T, [u8; INTERFACE]>: TryFrom<M, Error = aya::maps::MapError>,
+        Array<T, [u8; VLANS]>: TryFrom<M, Error = aya::maps::MapError>,
         Array<T, [u8; LINK]>: TryFrom<M, Error = aya::maps::MapError>,
         Array<T, [u8; BLOCK]>: TryFrom<M, Error = aya::maps::MapError>,
     {
         Ok(Self {
+            interfaces: Array::try_from(interfaces).map_err(MapError::access(INTERFACES))?,
+            inner_vlans: Array::try_from(inner_vlans).map_err(MapError::access(INNER_VLANS))?,
             links: Array::try_from(links).map_err(MapError::access(LINKS))?,
             blocks: Array::try_from(blocks).map_err(MapError::access(REPLY_BLOCKS))?,
         })
@@ -482,13 +580,18 @@ fn octets<T: Pod, const N: usize>(value: &T) -> [u8; N] {
     bytemuck::cast(*value)
 }
 
-fn long_key(slot: u32, duid: &Duid) -> LongBindingKey {
-    LongBindingKey::new(slot, duid).expect("the long key has room for every DUID")
+fn short_key(owner: &Owner) -> Option<BindingKey> {
+    BindingKey::new(owner.link, owner.origin, &owner.duid)
 }
 
-pub(super) fn entry_key<const WORDS: usize>(key: &[u8]) -> Option<(u32, Duid)> {
+fn long_key(owner: &Owner) -> LongBindingKey {
+    LongBindingKey::new(owner.link, owner.origin, &owner.duid)
+        .expect("the configuration has no more links than fit a key, which has room for every DUID")
+}
+
+pub(super) fn entry_key<const WORDS: usize>(key: &[u8]) -> Option<Owner> {
     let key: Key<WORDS> = bytemuck::pod_read_unaligned(key);
-    Some((key.link(), key.duid()?))
+    Some(Owner { link: key.link(), origin: key.origin(), duid: key.duid()? })
 }
 
 type RawEntry<K> = Result<(K, [u8; VALUE]), aya::maps::MapError>;
@@ -496,9 +599,9 @@ type RawEntry<K> = Result<(K, [u8; VALUE]), aya::maps::MapError>;
 fn decode<K>(
     entry: RawEntry<K>,
     name: &'static str,
-    key: impl FnOnce(K) -> Option<(u32, Duid)>,
+    key: impl FnOnce(K) -> Option<Owner>,
 ) -> Result<Option<BindingEntry>, MapError> {
     let (raw_key, value) = entry.map_err(MapError::access(name))?;
     let binding = bytemuck::pod_read_unaligned(&value);
-    Ok(key(raw_key).map(|(slot, duid)| BindingEntry { slot, duid, binding }))
+    Ok(key(raw_key).map(|owner| BindingEntry { owner, binding }))
 }

@@ -12,10 +12,10 @@ mod sweep;
 
 pub use grace::wait_for_programs;
 pub use maps::{
-    BindingEntry, Bindings, Counters, MapDescription, MapError, PinnedMaps, ReplyBlocks, map_directory,
+    BindingEntry, Bindings, Counters, MapDescription, MapError, PinnedMaps, Tables, map_directory,
 };
 pub use program::{
     AttachedMode, Attachment, FastPath, FastPathError, Instance, Predecessor, TestRunOutcome, clean_up,
 };
-pub use render::render;
+pub use render::Rendering;
 pub use sweep::Sweep;

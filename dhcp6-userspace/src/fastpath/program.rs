@@ -1,6 +1,7 @@
 //! Loading and attaching the XDP program.
 
 use std::{
+    collections::HashMap,
     ffi::OsStr,
     fs, io,
     path::{Path, PathBuf},
@@ -20,15 +21,16 @@ use aya_log::EbpfLogger;
 use dhcp6_common::{
     Reason, Verdict,
     contract::{
-        BINDINGS, BLOCKS_PER_LINK, COUNTERS, LINKS, LOG_GLOBAL, LONG_BINDINGS, PROGRAM, REPLY_BLOCKS,
-        SLOT_GLOBAL,
+        BINDINGS, COUNTERS, INNER_VLANS, INTERFACES, LINKS, LOG_GLOBAL, LONG_BINDINGS, Link, PROGRAM,
+        REPLY_BLOCKS, SLOT_GLOBAL,
     },
 };
 use nix::libc;
 
 use super::{
-    maps::{Bindings, Counters, MapError, PinnedMaps, ReplyBlocks, map_directory},
+    maps::{Bindings, Counters, MapError, PinnedMaps, Tables, map_directory},
     pin::is_defunct,
+    render::Rendering,
 };
 use crate::{
     config::{FastPathConfig, XdpModeSetting},
@@ -135,7 +137,7 @@ impl AttachedMode {
 /// The XDP program on one interface.
 #[derive(Debug)]
 pub struct Attachment {
-    /// Slot of the link.
+    /// Slot of the interface.
     pub slot: u32,
     /// The interface.
     pub interface: String,
@@ -168,8 +170,8 @@ pub struct Instance {
 pub struct FastPath {
     /// The bindings.
     pub bindings: Bindings<MapData>,
-    /// The links.
-    pub links: ReplyBlocks<MapData>,
+    /// Interfaces and links.
+    pub tables: Tables<MapData>,
     /// The counters.
     pub counters: Counters<MapData>,
     attachments: Vec<(Attachment, Instance)>,
@@ -209,27 +211,31 @@ pub struct TestRunOutcome {
 }
 
 impl FastPath {
-    /// Creates empty maps with room for `links` links, and loads an instance of the program for each of `slots`. The
+    /// Creates maps with this rendering and no bindings, and loads an instance of the program for each interface. The
     /// maps are pinned where nobody looks for them before [`FastPath::publish`].
     ///
     /// # Errors
     ///
     /// [`FastPathError`]; nothing is attached then.
-    pub fn load(config: &FastPathConfig, links: u32, slots: &[u32]) -> Result<Self, FastPathError> {
+    pub fn load(config: &FastPathConfig, rendering: &Rendering) -> Result<Self, FastPathError> {
         let object = OBJECT.ok_or(FastPathError::NoObject)?;
         // A bpffs takes no name with a dot.
         let directory = config.pin_dir.join(UNPUBLISHED);
         prepare(&directory)
             .map_err(|source| FastPathError::PinDirectory { path: directory.clone(), source })?;
+        let count = |len: usize| u32::try_from(len).unwrap_or(u32::MAX).max(1);
+        let interfaces = count(rendering.interfaces.len());
         let mut spares = Vec::new();
-        for &slot in slots.iter().rev() {
+        for slot in 0..interfaces {
             let mut ebpf = EbpfLoader::new()
                 .default_map_pin_directory(&directory)
                 .map_max_entries(BINDINGS, config.max_bindings)
                 .map_max_entries(LONG_BINDINGS, config.max_bindings)
-                .map_max_entries(LINKS, links)
-                .map_max_entries(REPLY_BLOCKS, links * BLOCKS_PER_LINK as u32)
-                .map_max_entries(COUNTERS, 2 * links * Reason::COUNT as u32)
+                .map_max_entries(INTERFACES, interfaces)
+                .map_max_entries(INNER_VLANS, count(rendering.inner_vlans.len()))
+                .map_max_entries(LINKS, count(rendering.links.len()))
+                .map_max_entries(REPLY_BLOCKS, count(rendering.blocks.len()))
+                .map_max_entries(COUNTERS, 2 * interfaces * Reason::COUNT as u32)
                 .override_global(SLOT_GLOBAL, &slot, true)
                 .override_global(LOG_GLOBAL, &u32::from(config.log), true)
                 .load(object)?;
@@ -238,11 +244,14 @@ impl FastPath {
             instance.xdp().load().map_err(FastPathError::Refused)?;
             spares.push(instance);
         }
-        let ebpf = &mut spares.first_mut().expect("there is at least one slot to load for").ebpf;
+        let ebpf = &mut spares.first_mut().expect("there is at least one slot").ebpf;
         let mut take = |name| ebpf.take_map(name).expect("the object has the maps of the contract");
+        let mut tables =
+            Tables::from_maps(take(INTERFACES), take(INNER_VLANS), take(LINKS), take(REPLY_BLOCKS))?;
+        tables.put(rendering)?;
         Ok(Self {
             bindings: Bindings::from_maps(take(BINDINGS), take(LONG_BINDINGS))?,
-            links: ReplyBlocks::from_maps(take(LINKS), take(REPLY_BLOCKS))?,
+            tables,
             counters: Counters::from_map(take(COUNTERS))?,
             attachments: Vec::new(),
             spares,
@@ -432,10 +441,19 @@ impl Predecessor {
 
     /// The slot that an interface has in the maps.
     pub fn slot_of(&self, interface: &Interface) -> Option<u32> {
-        let maps = self.maps.as_ref()?;
-        (0..maps.links.slots()).find(|slot| {
-            maps.links.link(*slot).is_ok_and(|link| link.is_some_and(|link| link.ifindex == interface.index))
-        })
+        let mut interfaces = self.maps.as_ref()?.tables.interfaces().filter_map(Result::ok);
+        interfaces.find(|(_, known)| known.ifindex == interface.index).map(|(slot, _)| slot)
+    }
+
+    /// The links in the maps: index, name as far as it fits, and index of the interface.
+    pub fn links(&self) -> Vec<(u32, [u8; 64], u32)> {
+        let Some(maps) = &self.maps else { return Vec::new() };
+        let interfaces: HashMap<u32, u32> =
+            { maps.tables.interfaces() }.flatten().map(|(slot, known)| (slot, known.ifindex)).collect();
+        let links = maps.tables.links().flatten();
+        let row =
+            |(index, link): (u32, Link)| Some((index, link.name, *interfaces.get(&link.interface.into())?));
+        links.filter_map(row).collect()
     }
 
     /// Takes its program off an interface, whatever the mode.
@@ -454,8 +472,7 @@ impl Predecessor {
     ///
     /// [`FastPathError::Map`].
     pub fn silence(&mut self) -> Result<(), FastPathError> {
-        let Some(maps) = &mut self.maps else { return Ok(()) };
-        (0..maps.links.slots()).try_for_each(|slot| Ok(maps.links.clear(slot)?))
+        self.maps.as_mut().map_or(Ok(()), |maps| Ok(maps.tables.clear()?))
     }
 
     /// Takes its programs off the interfaces where they still are.

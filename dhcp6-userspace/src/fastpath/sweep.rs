@@ -9,6 +9,7 @@ use super::{
     batch::{self, AT_ONCE},
     maps::{BindingEntry, MapError, entry_key, map_directory},
 };
+use crate::engine::Owner;
 
 /// Goes round through all bindings, some at a time. One that is removed or inserted meanwhile may be missed.
 pub struct Sweep {
@@ -53,7 +54,7 @@ impl Sweep {
     /// [`MapError::Access`].
     pub fn next_batch(&mut self) -> Result<(Vec<BindingEntry>, bool), MapError> {
         let (entries, is_last) = if self.in_long {
-            self.long.next_batch(entry_key::<17>)?
+            self.long.next_batch(entry_key::<18>)?
         } else {
             self.short.next_batch(entry_key::<3>)?
         };
@@ -66,7 +67,7 @@ impl Sweep {
 impl Batches {
     fn next_batch(
         &mut self,
-        decode_key: impl Fn(&[u8]) -> Option<(u32, dhcp6_common::wire::Duid)>,
+        decode_key: impl Fn(&[u8]) -> Option<Owner>,
     ) -> Result<(Vec<BindingEntry>, bool), MapError> {
         let mut keys = vec![0; self.key_len * AT_ONCE];
         let mut values = vec![0; size_of::<Binding>() * AT_ONCE];
@@ -76,8 +77,7 @@ impl Batches {
         let entries =
             keys.chunks_exact(self.key_len).zip(values.chunks_exact(size_of::<Binding>())).take(count);
         let decode = |(key, value)| {
-            let (slot, duid) = decode_key(key)?;
-            Some(BindingEntry { slot, duid, binding: bytemuck::pod_read_unaligned(value) })
+            Some(BindingEntry { owner: decode_key(key)?, binding: bytemuck::pod_read_unaligned(value) })
         };
         Ok((entries.filter_map(decode).collect(), cursor.is_none()))
     }

@@ -132,7 +132,7 @@ impl Simulation<'_> {
         let arrival = Arrival { link: Some(0), vlan: Vlan::NONE, mac: None, multicast: true };
         let answer = self.engine.handle(now, arrival, &request[HEADERS_LEN..]).ok()?;
         let changes = self.engine.take_changes();
-        self.engine.committed(&changes);
+        self.engine.committed(now, &changes);
         let client: [u8; 6] = *request[6..].first_chunk().unwrap();
         let address: [u8; 16] = *request[22..].first_chunk().unwrap();
         // To the port that it came from: a client's, or a relay agent's.

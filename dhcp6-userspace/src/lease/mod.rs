@@ -13,7 +13,7 @@ mod testing;
 
 use std::sync::Arc;
 
-use dhcp6_common::wire::Duid;
+use dhcp6_common::{Origin, wire::Duid};
 
 pub use memory::MemoryStore;
 pub use server_duid::{ServerDuidError, create_state_dir, server_duid};
@@ -29,6 +29,8 @@ pub struct Lease {
     pub resource: Resource,
     /// Name of the link.
     pub link: Arc<str>,
+    /// Where the client is on the link, as far as the link looked at that when this was written.
+    pub origin: Origin,
     /// The client.
     pub duid: Duid,
     /// The client's IA, of the kind that holds such a resource.

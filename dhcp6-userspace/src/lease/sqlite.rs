@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use dhcp6_common::wire::Duid;
+use dhcp6_common::{Origin, Vlan, wire::Duid};
 use rusqlite::{
     Connection, ErrorCode, OpenFlags, OptionalExtension as _, Row, Transaction, TransactionBehavior,
     config::DbConfig,
@@ -37,7 +37,7 @@ use crate::{
 /// first from an empty database. Never change an entry that was released: append one.
 ///
 /// Times are milliseconds since the Unix epoch, UTC; 9223372036854775807 is never.
-const MIGRATIONS: [(i64, &str); 3] = [
+const MIGRATIONS: [(i64, &str); 4] = [
     (
         1,
         "
@@ -119,15 +119,24 @@ const MIGRATIONS: [(i64, &str); 3] = [
     ) STRICT;
 ",
     ),
+    // Where a client is on its link: VLAN identifiers, 4096 times the outer or only one and the inner one, and the MAC
+    // address. NULL where the link does not look at it, as none did before. No row is written anew by this.
+    (
+        4,
+        "
+    ALTER TABLE leases ADD COLUMN vlan INTEGER CHECK (vlan BETWEEN 1 AND 16777215);
+    ALTER TABLE leases ADD COLUMN mac BLOB CHECK (length(mac) = 6);
+",
+    ),
 ];
 const NEWEST_SCHEMA: i64 = MIGRATIONS[MIGRATIONS.len() - 1].0;
 
 const PUT_LEASE: &str = "
     INSERT INTO leases VALUES
-        (:address, :length, :link, :duid, :iaid, :state, :preferred_until, :valid_until, :expires_at)
+        (:address, :length, :link, :duid, :iaid, :state, :preferred_until, :valid_until, :expires_at, :vlan, :mac)
     ON CONFLICT (address, length) DO UPDATE SET
         link = :link, duid = :duid, iaid = :iaid, state = :state, preferred_until = :preferred_until,
-        valid_until = :valid_until, expires_at = :expires_at";
+        valid_until = :valid_until, expires_at = :expires_at, vlan = :vlan, mac = :mac";
 const REMOVE_LEASE: &str = "DELETE FROM leases WHERE address = :address AND length = :length";
 const PUT_CONFLICT: &str = "
     INSERT INTO conflicts VALUES (:address, :length, :link, :duid, :cause, :until)
@@ -484,7 +493,17 @@ impl Store for SqliteStore {
 fn apply(transaction: &Transaction<'_>, change: &Change) -> rusqlite::Result<()> {
     let changed = match change {
         Change::PutLease(lease) => {
-            let Lease { resource, link, duid, iaid, state, preferred_until, valid_until, expires_at } = lease;
+            let Lease {
+                resource,
+                link,
+                origin: Origin { vlan, mac },
+                duid,
+                iaid,
+                state,
+                preferred_until,
+                valid_until,
+                expires_at,
+            } = lease;
             let (address, length) = key(*resource);
             transaction.prepare_cached(PUT_LEASE)?.execute(named_params! {
                 ":address": address,
@@ -496,6 +515,8 @@ fn apply(transaction: &Transaction<'_>, change: &Change) -> rusqlite::Result<()>
                 ":preferred_until": millis(*preferred_until),
                 ":valid_until": millis(*valid_until),
                 ":expires_at": millis(*expires_at),
+                ":vlan": Some(vlan.bits()).filter(|bits| *bits != 0),
+                ":mac": Some(mac).filter(|mac| **mac != Origin::ANY.mac),
             })
         }
         Change::RemoveLease(resource) => remove(transaction, REMOVE_LEASE, *resource),
@@ -573,11 +594,17 @@ const LEASES: Table = Table {
         "preferred_until",
         "valid_until",
         "expires_at",
+        "vlan",
+        "mac",
     ],
     decode: |fields| {
         let lease = Lease {
             resource: fields.resource(0, 1)?,
             link: fields.link(2)?,
+            origin: Origin {
+                vlan: fields.get::<Option<u32>>(9)?.map(Vlan::from_bits).unwrap_or_default(),
+                mac: fields.get::<Option<_>>(10)?.unwrap_or_default(),
+            },
             duid: fields.duid(3)?,
             iaid: fields.get(4)?,
             state: fields.word(5, &LEASE_STATES)?,

@@ -2,7 +2,7 @@
 
 use std::{fs, net::Ipv6Addr, os::unix::fs::PermissionsExt as _, path::Path, time::Instant};
 
-use dhcp6_common::wire::Duid;
+use dhcp6_common::{Origin, Vlan, wire::Duid};
 use proptest::prelude::*;
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -29,6 +29,7 @@ fn lease(last: u16) -> Lease {
     Lease {
         resource: resource(last),
         link: "olt-1".into(),
+        origin: Origin::ANY,
         duid: Duid::new(&[0, 3, 0, 1, 2, 0, 0, 0, 0, 10]).unwrap(),
         iaid: 7,
         state: LeaseState::Bound,
@@ -280,38 +281,95 @@ fn a_database_of_version_1_is_brought_up_to_date() {
 }
 
 #[test]
+fn a_database_of_version_3_takes_up_where_clients_are() {
+    let directory = directory();
+    let schema: String = MIGRATIONS[..3].iter().map(|(_, statements)| *statements).collect();
+    tamper(
+        &directory,
+        &format!(
+            "{schema} PRAGMA user_version = 3;
+             INSERT INTO leases VALUES (x'20010db8000000000000000000000002', 128, 'olt-1', x'0003000102000000000a', 7,
+                 'bound', {NOW}, {NOW} + 1, {NOW} + 2);
+             INSERT INTO server VALUES (1, x'0001');"
+        ),
+    );
+    let mut store = open(&directory);
+    assert_eq!(store.load().unwrap().leases, [lease(2)]);
+    assert_eq!(store.server_duid().unwrap(), Some(Duid::new(&[0, 1]).unwrap()));
+    let vlan = Vlan { outer: 4094, inner: 4093 };
+    let known = Lease { origin: Origin { vlan, mac: [2, 0, 0, 0, 0, 1] }, ..lease(2) };
+    store.commit(&[Change::PutLease(known.clone())]).unwrap();
+    drop(store);
+    assert_eq!(open(&directory).load().unwrap().leases, [known]);
+    let rows = || {
+        let connection = Connection::open(directory.path().join("leases.sqlite")).unwrap();
+        let row =
+            |row: &rusqlite::Row<'_>| Ok((row.get::<_, Option<u32>>(0)?, row.get::<_, Option<[u8; 6]>>(1)?));
+        connection.query_row("SELECT vlan, mac FROM leases", [], row).unwrap()
+    };
+    assert_eq!(rows(), (Some(4094 * 4096 + 4093), Some([2, 0, 0, 0, 0, 1])));
+    open(&directory).commit(&[Change::PutLease(lease(2))]).unwrap();
+    assert_eq!(rows(), (None, None), "nothing where the link looks at nothing");
+}
+
+#[test]
 fn an_unreadable_row_is_named() {
     let put = |table: &str, values: &str| format!("INSERT INTO {table} VALUES ({values})");
     let good = "x'20010db8000000000000000000000007'";
     for (statement, row, problem) in [
-        (put("leases", "x'2001', 128, 'l', x'01', 1, 'bound', 1, 1, 1"), "[32, 1]", "address"),
-        (put("leases", &format!("{good}, 128, 'l', x'', 1, 'bound', 1, 1, 1")), "2001:db8::7", "duid"),
+        (put("leases", "x'2001', 128, 'l', x'01', 1, 'bound', 1, 1, 1, NULL, NULL"), "[32, 1]", "address"),
         (
-            put("leases", &format!("{good}, 128, 'l', zeroblob(131), 1, 'bound', 1, 1, 1")),
+            put("leases", &format!("{good}, 128, 'l', x'', 1, 'bound', 1, 1, 1, NULL, NULL")),
             "2001:db8::7",
             "duid",
         ),
-        (put("leases", &format!("{good}, 128, 'l', x'01', -1, 'bound', 1, 1, 1")), "2001:db8::7", "iaid"),
         (
-            put("leases", &format!("{good}, 128, 'l', x'01', 4294967296, 'bound', 1, 1, 1")),
+            put("leases", &format!("{good}, 128, 'l', zeroblob(131), 1, 'bound', 1, 1, 1, NULL, NULL")),
+            "2001:db8::7",
+            "duid",
+        ),
+        (
+            put("leases", &format!("{good}, 128, 'l', x'01', -1, 'bound', 1, 1, 1, NULL, NULL")),
             "2001:db8::7",
             "iaid",
         ),
-        (put("leases", &format!("{good}, 128, 'l', x'01', 1, 'lost', 1, 1, 1")), "2001:db8::7", "state"),
         (
-            put("leases", &format!("{good}, 128, 'l', x'01', 1, 'bound', -1, 1, 1")),
+            put("leases", &format!("{good}, 128, 'l', x'01', 4294967296, 'bound', 1, 1, 1, NULL, NULL")),
+            "2001:db8::7",
+            "iaid",
+        ),
+        (
+            put("leases", &format!("{good}, 128, 'l', x'01', 1, 'lost', 1, 1, 1, NULL, NULL")),
+            "2001:db8::7",
+            "state",
+        ),
+        (
+            put("leases", &format!("{good}, 128, 'l', x'01', 1, 'bound', -1, 1, 1, NULL, NULL")),
             "2001:db8::7",
             "preferred_until",
         ),
         (
-            put("leases", &format!("{good}, 128, 'l', x'01', 1, 'bound', 1, 2, 1")),
+            put("leases", &format!("{good}, 128, 'l', x'01', 1, 'bound', 1, 2, 1, NULL, NULL")),
             "2001:db8::7",
             "valid_until",
         ),
         (
-            put("leases", &format!("{good}, 128, CAST(x'ff' AS TEXT), x'01', 1, 'bound', 1, 1, 1")),
+            put(
+                "leases",
+                &format!("{good}, 128, CAST(x'ff' AS TEXT), x'01', 1, 'bound', 1, 1, 1, NULL, NULL"),
+            ),
             "2001:db8::7",
             "link",
+        ),
+        (
+            put("leases", &format!("{good}, 128, 'l', x'01', 1, 'bound', 1, 1, 1, -1, NULL")),
+            "2001:db8::7",
+            "vlan",
+        ),
+        (
+            put("leases", &format!("{good}, 128, 'l', x'01', 1, 'bound', 1, 1, 1, NULL, x'020000000001ff'")),
+            "2001:db8::7",
+            "mac",
         ),
         (put("conflicts", &format!("{good}, 128, 'l', x'01', 'declined', -1")), "2001:db8::7", "until"),
         (put("conflicts", &format!("{good}, 128, 'l', x'01', 'bored', 1")), "2001:db8::7", "cause"),
@@ -427,15 +485,22 @@ fn any_time() -> impl Strategy<Value = Time> {
     prop_oneof![Just(Time::EPOCH), Just(Time::NEVER), any::<u64>().prop_map(Time::from_millis)]
 }
 
+fn any_origin() -> impl Strategy<Value = Origin> {
+    let mac = prop_oneof![Just(Origin::ANY.mac), any::<[u8; 6]>()];
+    let bits = prop_oneof![Just(0), 0..1u32 << 24];
+    (bits, mac).prop_map(|(bits, mac)| Origin { vlan: Vlan::from_bits(bits), mac })
+}
+
 fn any_lease() -> impl Strategy<Value = Lease> {
     let times = prop::collection::vec(any_time(), 3);
     let duid = prop::collection::vec(any::<u8>(), 1..=130);
-    (0..6u16, any::<String>(), duid, any::<u32>(), any::<bool>(), times).prop_map(
-        |(last, link, duid, iaid, bound, mut times)| {
+    (0..6u16, any::<String>(), any_origin(), duid, any::<u32>(), any::<bool>(), times).prop_map(
+        |(last, link, origin, duid, iaid, bound, mut times)| {
             times.sort();
             Lease {
                 resource: resource(last),
                 link: link.into(),
+                origin,
                 duid: Duid::new(&duid).unwrap(),
                 iaid,
                 state: if bound { LeaseState::Bound } else { LeaseState::Remembered },

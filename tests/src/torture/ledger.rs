@@ -3,7 +3,6 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
-    net::Ipv6Addr,
     time::Duration,
 };
 
@@ -139,18 +138,19 @@ impl Ledger {
         clock: &Clock,
     ) {
         let rows: HashMap<_, _> = contents.leases.iter().map(|lease| (lease.resource, lease)).collect();
-        for BindingEntry { duid, binding, .. } in entries {
-            let address = Ipv6Addr::from(binding.address);
-            let ia = Ia { duid: *duid, kind: IaKind::Na, iaid: u32::from_be_bytes(binding.iaid) };
-            let reach = clock.time_of(binding.serve_until).after_lifetime(valid_lifetime);
-            let row = rows.get(&Resource::from(address));
-            let bound = row.filter(|lease| is_bound(lease, ia)).map(|lease| lease.expires_at);
-            if bound.is_none_or(|stored| stored.after(CLOCK_ERROR) < reach) {
-                self.lost.push(format!(
-                    "the kernel may promise {address} to the {ia} until {} (ms); the store says {}",
-                    reach.as_millis(),
-                    row.map_or_else(|| "no lease".to_owned(), |row| describe(row))
-                ));
+        for entry in entries {
+            let reach = clock.time_of(entry.binding.serve_until()).after_lifetime(valid_lifetime);
+            for (iaid, resource) in entry.resources() {
+                let ia = Ia { duid: entry.owner.duid, kind: resource.kind(), iaid };
+                let row = rows.get(&resource);
+                let bound = row.filter(|lease| is_bound(lease, ia)).map(|lease| lease.expires_at);
+                if bound.is_none_or(|stored| stored.after(CLOCK_ERROR) < reach) {
+                    self.lost.push(format!(
+                        "the kernel may promise {resource} to the {ia} until {} (ms); the store says {}",
+                        reach.as_millis(),
+                        row.map_or_else(|| "no lease".to_owned(), |row| describe(row))
+                    ));
+                }
             }
         }
     }
@@ -177,11 +177,13 @@ fn describe(lease: &Lease) -> String {
 #[cfg(test)]
 mod tests {
     use dhcp6_common::{
-        contract::{Binding, BindingKey},
+        Origin,
+        contract::Stamp,
         wire::{Duid, MessageType},
     };
     use dhcp6_userspace::{
         clock::Clock,
+        engine::{KernelBinding, Owner},
         fastpath::BindingEntry,
         lease::{Conflict, ConflictCause, Contents, Lease, LeaseState},
         pool::{IaKind, Resource},
@@ -212,6 +214,7 @@ mod tests {
         let lease = Lease {
             resource: address(),
             link: "access0".into(),
+            origin: Origin::ANY,
             duid: ia.duid,
             iaid: ia.iaid,
             state,
@@ -265,17 +268,16 @@ mod tests {
     fn the_kernel_may_not_promise_what_the_store_does_not_say() {
         let (clock, _) = Clock::start(None);
         let lost = |contents: &Contents| {
-            let key = BindingKey::new(0, &ia(1).duid).unwrap();
-            let serve_until = clock.boottime_of(clock.now());
             let Resource::Address(address) = address() else { panic!("an address") };
-            let binding = Binding::new(&key, address.octets(), 1, serve_until);
+            let binding = KernelBinding {
+                owner: Owner { link: 0, origin: Origin::ANY, duid: ia(1).duid },
+                address: Some((1, address)),
+                prefix: None,
+                serve_until: clock.now(),
+            };
+            let entry = BindingEntry::new(&binding, clock.boottime_of(clock.now()), Stamp::NONE);
             let mut ledger = Ledger::default();
-            ledger.compare_kernel(
-                &[BindingEntry { slot: 0, duid: ia(1).duid, binding }],
-                100,
-                contents,
-                &clock,
-            );
+            ledger.compare_kernel(&[entry], 100, contents, &clock);
             ledger.lost.len()
         };
         let reach = clock.now().as_millis() / 1000 + 101;

@@ -22,7 +22,7 @@ use proptest::{
 };
 use tests::{
     frame::{MULTICAST, Received},
-    xdp::{Lab, interface},
+    xdp::{Lab, interface, owner},
 };
 
 use self::generate::Client;
@@ -64,7 +64,8 @@ fn links() -> String {
             "#
         )
     };
-    (0..=8).map(link).collect()
+    let links: String = (0..=8).map(link).collect();
+    tests::xdp::GENEROUS.to_owned() + &links
 }
 
 /// Runs `cases` cases, or more where `PROPTEST_CASES` in the environment says so. Returns the share of them that the XDP program answers, in percent; `None` where there is
@@ -99,10 +100,10 @@ fn same_answer(lab: &mut Lab, client: &Client, frame: &[u8]) -> Result<bool, Tes
     let mut engine = lab.engine(Contents::default(), *seed);
     let (address, _) = lab.bind(&mut engine, *slot, duid, *iaid);
     let outcome = lab.run(*slot, frame);
-    let grants = lab.binding(*slot, duid).map(|binding| binding.grants);
-    lab.forget(*slot, duid);
+    let grants = lab.binding(&owner(*slot, duid)).map(|binding| binding.stamp.grants());
+    lab.forget(&owner(*slot, duid));
     let is_answered = outcome.reason == Reason::Answered;
-    check(grants == Some(u32::from(is_answered)), "a grant is stamped, and nothing else", &grants)?;
+    check(grants == Some(u16::from(is_answered)), "a grant is stamped, and nothing else", &grants)?;
     if !is_answered {
         // `Lab::run` has compared the frames.
         return Ok(false);

@@ -3,13 +3,15 @@
 use std::{collections::BTreeMap, net::Ipv6Addr, path::Path};
 
 use dhcp6_common::{
-    Reason, Verdict,
-    contract::{Binding, Link},
+    Origin, Reason, Verdict, Vlan,
+    contract::{LINK_BINDS_TO_MAC, LINK_SPANS_VLANS, Link, Stamp},
     wire::Duid,
 };
 use dhcp6_userspace::{
     clock::Clock,
+    config::ClientKey,
     control::{Query, SlowPathCounters, ask},
+    engine::Owner,
     fastpath::{BindingEntry, MapError, PinnedMaps},
 };
 use serde::Serialize;
@@ -23,22 +25,32 @@ pub(crate) struct EntryRow {
     pub(crate) link: String,
     /// The client.
     pub(crate) duid: String,
-    /// What it is granted.
+    /// The VLAN that it has to be in, on a link that spans several.
+    pub(crate) vlan: Option<String>,
+    /// The MAC address that it has to have, on a link with `bind_to_mac`.
+    pub(crate) mac: Option<String>,
+    /// What address it is granted.
     pub(crate) ia_na: Option<IaNaRow>,
-    /// This version delegates no prefixes.
-    pub(crate) ia_pd: Option<()>,
+    /// What prefix it is granted.
+    pub(crate) ia_pd: Option<IaPdRow>,
     /// Up to when the kernel may grant it, RFC 3339 in UTC, or `never` where that has no end.
     pub(crate) serve_until: String,
     /// When the kernel granted it last.
     pub(crate) last_grant: Option<String>,
-    /// How often the kernel has granted it.
-    pub(crate) grants: u32,
+    /// How often the kernel has granted it, up to 65535.
+    pub(crate) grants: u16,
 }
 
 #[derive(Debug, Serialize)]
 pub(crate) struct IaNaRow {
     pub(crate) iaid: u32,
     pub(crate) address: Ipv6Addr,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct IaPdRow {
+    pub(crate) iaid: u32,
+    pub(crate) prefix: String,
 }
 
 /// `dhcp6ctl stats`
@@ -68,31 +80,45 @@ pub(crate) fn open(pin_dir: &Path) -> Result<PinnedMaps, Failure> {
 
 /// The entries, of one link or of all, at most `limit`.
 pub(crate) fn entries(maps: &PinnedMaps, link: Option<&str>, limit: usize) -> Result<Vec<EntryRow>, Failure> {
-    let links = slots(maps, link)?;
+    let links = links(maps, link)?;
+    rows(maps.bindings.iter(), &links, limit)
+}
+
+/// One client's entries.
+pub(crate) fn look_up(maps: &PinnedMaps, duid: &Duid, link: Option<&str>) -> Result<Vec<EntryRow>, Failure> {
+    let links = links(maps, link)?;
+    // What tells clients with the same DUID apart is in the keys: there all have to be looked at.
+    if links.values().any(|(_, link)| link.flags & (LINK_SPANS_VLANS | LINK_BINDS_TO_MAC) != 0) {
+        let is_it = |entry: &Result<BindingEntry, MapError>| {
+            entry.as_ref().map_or(true, |entry| entry.owner.duid == *duid)
+        };
+        return rows(maps.bindings.iter().filter(is_it), &links, usize::MAX);
+    }
+    let owners = links.keys().map(|link| Owner { link: *link, origin: Origin::ANY, duid: *duid });
+    let entries = owners.filter_map(|owner| {
+        let found = maps.bindings.get(&owner).transpose()?;
+        Some(found.map(|binding| BindingEntry { owner, binding }))
+    });
+    rows(entries, &links, usize::MAX)
+}
+
+fn rows(
+    entries: impl Iterator<Item = Result<BindingEntry, MapError>>,
+    links: &BTreeMap<u32, (String, Link)>,
+    limit: usize,
+) -> Result<Vec<EntryRow>, Failure> {
     let (clock, _) = Clock::start(None);
     let mut rows = Vec::new();
-    for entry in maps.bindings.iter() {
-        let BindingEntry { slot, duid, binding } = entry?;
-        if let Some(link) = links.get(&slot) {
-            rows.push(row(link, &duid, &binding, clock));
+    for entry in entries {
+        let entry = entry?;
+        if let Some((link, _)) = links.get(&entry.owner.link) {
+            rows.push(row(link, &entry, clock));
             if rows.len() == limit {
                 break;
             }
         }
     }
-    rows.sort_by(|a, b| (&a.link, &a.duid).cmp(&(&b.link, &b.duid)));
-    Ok(rows)
-}
-
-/// One client's entries.
-pub(crate) fn look_up(maps: &PinnedMaps, duid: &Duid, link: Option<&str>) -> Result<Vec<EntryRow>, Failure> {
-    let (clock, _) = Clock::start(None);
-    let mut rows = Vec::new();
-    for (slot, link) in slots(maps, link)? {
-        if let Some(binding) = maps.bindings.get(slot, duid)? {
-            rows.push(row(&link, duid, &binding, clock));
-        }
-    }
+    rows.sort_by(|a, b| (&a.link, &a.duid, &a.vlan, &a.mac).cmp(&(&b.link, &b.duid, &b.vlan, &b.mac)));
     Ok(rows)
 }
 
@@ -119,13 +145,13 @@ pub(crate) fn stats(pin_dir: &Path, socket: &Path) -> Result<Stats, Failure> {
 /// The counters of each interface.
 pub(crate) fn interface_counters(maps: &PinnedMaps) -> Result<BTreeMap<String, FastPathCounters>, MapError> {
     let mut interfaces = BTreeMap::new();
-    for slot in 0..maps.links.slots() {
-        let Some(link) = maps.links.link(slot)? else { continue };
+    for interface in maps.tables.interfaces() {
+        let (slot, interface) = interface?;
         let mut counters = FastPathCounters::default();
         for reason in Reason::ALL {
             counters.add(*reason, maps.counters.get(slot, *reason)?);
         }
-        interfaces.insert(text(&link.interface), counters);
+        interfaces.insert(text(&interface.name), counters);
     }
     Ok(interfaces)
 }
@@ -153,33 +179,32 @@ fn total<'a>(interfaces: impl Iterator<Item = &'a FastPathCounters>) -> FastPath
     })
 }
 
-/// The slots in use and the names of their links: of one link or of all.
-fn slots(maps: &PinnedMaps, link: Option<&str>) -> Result<BTreeMap<u32, String>, Failure> {
-    let mut slots = BTreeMap::new();
-    for slot in 0..maps.links.slots() {
-        if let Some(Link { name, .. }) = maps.links.link(slot)? {
-            slots.insert(slot, text(&name));
-        }
-    }
+/// The links in the maps with their names, by their indexes: one link or all.
+fn links(maps: &PinnedMaps, link: Option<&str>) -> Result<BTreeMap<u32, (String, Link)>, Failure> {
+    let named = |found: Result<(u32, Link), MapError>| found.map(|(index, it)| (index, (text(&it.name), it)));
+    let mut links = maps.tables.links().map(named).collect::<Result<BTreeMap<_, _>, _>>()?;
     if let Some(link) = link {
-        slots.retain(|_, name| name == link);
-        if slots.is_empty() {
+        links.retain(|_, (name, _)| name == link);
+        if links.is_empty() {
             return Err(Failure::NotFound(format!("there is no link named {link} in the maps")));
         }
     }
-    Ok(slots)
+    Ok(links)
 }
 
-fn row(link: &str, duid: &Duid, binding: &Binding, clock: Clock) -> EntryRow {
-    let Binding { seal: _, serve_until, address, iaid, grants, last_grant } = *binding;
+fn row(link: &str, entry: &BindingEntry, clock: Clock) -> EntryRow {
+    let Owner { link: _, origin: Origin { vlan, mac }, duid } = entry.owner;
+    let stamp = entry.binding.stamp;
     EntryRow {
         link: link.to_owned(),
         duid: duid.to_string(),
-        ia_na: Some(IaNaRow { iaid: u32::from_be_bytes(iaid), address: address.into() }),
-        ia_pd: None,
-        serve_until: clock.time_of(serve_until).to_string(),
-        last_grant: (last_grant != 0).then(|| clock.time_of(last_grant).to_string()),
-        grants,
+        vlan: (vlan != Vlan::NONE).then(|| vlan.to_string()),
+        mac: (mac != Origin::ANY.mac).then(|| ClientKey::Mac(mac).to_string()),
+        ia_na: entry.address().map(|(iaid, address)| IaNaRow { iaid, address }),
+        ia_pd: entry.prefix().map(|(iaid, prefix)| IaPdRow { iaid, prefix: prefix.to_string() }),
+        serve_until: clock.time_of(entry.binding.serve_until()).to_string(),
+        last_grant: (stamp != Stamp::NONE).then(|| clock.time_of(stamp.last_grant()).to_string()),
+        grants: stamp.grants(),
     }
 }
 

@@ -280,15 +280,31 @@ impl ForPeople for Vec<MapDescription> {
 impl ForPeople for Vec<EntryRow> {
     fn for_people(&self) -> String {
         table(
-            ["LINK", "ADDRESS", "IAID", "SERVE UNTIL", "LAST GRANT", "GRANTS", "DUID"],
+            [
+                "LINK",
+                "VLAN",
+                "ADDRESS",
+                "IAID",
+                "PREFIX",
+                "IAID",
+                "SERVE UNTIL",
+                "LAST GRANT",
+                "GRANTS",
+                "MAC",
+                "DUID",
+            ],
             self.iter().map(|row| {
                 [
                     row.link.clone(),
+                    or_dash(row.vlan.as_ref()),
                     or_dash(row.ia_na.as_ref().map(|ia| ia.address)),
                     or_dash(row.ia_na.as_ref().map(|ia| ia.iaid)),
+                    or_dash(row.ia_pd.as_ref().map(|ia| &ia.prefix)),
+                    or_dash(row.ia_pd.as_ref().map(|ia| ia.iaid)),
                     row.serve_until.clone(),
                     or_dash(row.last_grant.as_ref()),
                     row.grants.to_string(),
+                    or_dash(row.mac.as_ref()),
                     row.duid.clone(),
                 ]
             }),

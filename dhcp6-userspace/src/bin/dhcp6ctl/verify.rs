@@ -9,8 +9,9 @@ use std::{
 
 use dhcp6_userspace::{
     clock::Clock,
-    control::{LeaseRow, Query, ask},
-    fastpath::{BindingEntry, PinnedMaps},
+    control::{LeaseRow, Query, Text, ask},
+    engine::Owner,
+    fastpath::PinnedMaps,
     lease::{Lease, LeaseState, Row, read_database},
     pool::Resource,
 };
@@ -28,7 +29,7 @@ pub(crate) struct Difference {
     pub(crate) link: String,
     /// The client.
     pub(crate) duid: String,
-    /// The address.
+    /// The address or prefix.
     pub(crate) address: String,
     /// What differs.
     pub(crate) problem: String,
@@ -75,45 +76,51 @@ fn compare(pin_dir: &Path, database: &Path, socket: &Path) -> Result<Verificatio
 
     let mut differences = Vec::new();
     let mut found = BTreeSet::new();
-    for BindingEntry { slot, duid, binding } in &entries {
-        let Some(link) = maps.links.link(*slot)? else { continue };
+    let links = maps.tables.links().collect::<Result<HashMap<_, _>, _>>()?;
+    for entry in &entries {
+        let Owner { link, origin, duid } = entry.owner;
+        let Some(link) = links.get(&link) else { continue };
         let name = maps::text(&link.name);
-        let address = std::net::Ipv6Addr::from(binding.address);
-        let iaid = u32::from_be_bytes(binding.iaid);
-        let lease = stored.get(&Resource::from(address)).filter(|lease| {
-            *lease.link == *name
-                && lease.duid == *duid
-                && lease.iaid == iaid
-                && lease.state == LeaseState::Bound
-        });
         let valid = u32::from_be_bytes(link.valid_lifetime);
-        let reach = clock.time_of(binding.serve_until).after_lifetime(valid);
-        let problem = match lease {
-            None => Some("the store has no such lease".to_owned()),
-            // Conversion to CLOCK_BOOTTIME rounds to a millisecond.
-            Some(lease) if reach > lease.expires_at.after(Duration::from_millis(1)) => Some(format!(
-                "the kernel may promise it until {reach}, the store has it until {}",
-                lease.expires_at
-            )),
-            Some(_) => None,
-        };
-        found.insert((name.clone(), duid.to_string(), address));
-        differences.extend(problem.map(|problem| Difference {
-            link: name,
-            duid: duid.to_string(),
-            address: address.to_string(),
-            problem,
-        }));
-    }
-    for LeaseRow { link, duid, address, .. } in leases.iter().flatten().filter(|lease| lease.in_kernel) {
-        let Some(address) = *address else { continue };
-        if !found.contains(&(link.clone(), duid.clone(), address)) {
-            differences.push(Difference {
-                link: link.clone(),
-                duid: duid.clone(),
-                address: address.to_string(),
-                problem: "the maps lack it".to_owned(),
+        let reach = clock.time_of(entry.binding.serve_until()).after_lifetime(valid);
+        for (iaid, resource) in entry.resources() {
+            let lease = stored.get(&resource).filter(|lease| {
+                *lease.link == *name
+                    && lease.origin == origin
+                    && lease.duid == duid
+                    && lease.iaid == iaid
+                    && lease.state == LeaseState::Bound
             });
+            let problem = match lease {
+                None => Some("the store has no such lease".to_owned()),
+                // Conversion to CLOCK_BOOTTIME rounds to a millisecond.
+                Some(lease) if reach > lease.expires_at.after(Duration::from_millis(1)) => Some(format!(
+                    "the kernel may promise it until {reach}, the store has it until {}",
+                    lease.expires_at
+                )),
+                Some(_) => None,
+            };
+            found.insert((name.clone(), duid.to_string(), resource));
+            differences.extend(problem.map(|problem| Difference {
+                link: name.clone(),
+                duid: duid.to_string(),
+                address: resource.to_string(),
+                problem,
+            }));
+        }
+    }
+    for lease in leases.iter().flatten().filter(|lease| lease.in_kernel) {
+        let LeaseRow { link, duid, address, prefix, .. } = lease;
+        let prefix = prefix.as_ref().map(|Text(prefix)| Resource::from(*prefix));
+        for resource in address.map(Resource::from).into_iter().chain(prefix) {
+            if !found.contains(&(link.clone(), duid.clone(), resource)) {
+                differences.push(Difference {
+                    link: link.clone(),
+                    duid: duid.clone(),
+                    address: resource.to_string(),
+                    problem: "the maps lack it".to_owned(),
+                });
+            }
         }
     }
     differences.sort();

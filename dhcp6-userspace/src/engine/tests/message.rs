@@ -2,7 +2,10 @@
 
 use std::net::Ipv6Addr;
 
-use dhcp6_common::wire::{Duid, MessageType, OptionCode, OptionWalker, StatusCode};
+use dhcp6_common::{
+    Vlan,
+    wire::{Duid, MessageType, OptionCode, OptionWalker, StatusCode},
+};
 use dhcproto::{Decodable as _, v6};
 
 use crate::pool::{IaKind, Prefix, Resource};
@@ -26,20 +29,39 @@ pub(super) fn off_link() -> Ipv6Addr {
     Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 1)
 }
 
+/// The MAC address that frames come from, unless told otherwise.
+pub(super) const MAC: [u8; 6] = [2, 0, 0, 0, 9, 9];
+
 /// A message under construction.
 #[derive(Clone, Debug)]
-pub(super) struct Message(Vec<u8>);
+pub(super) struct Message {
+    octets: Vec<u8>,
+    /// The VLAN that its frame is tagged with.
+    pub(super) vlan: Vlan,
+    /// The MAC address that its frame comes from.
+    pub(super) mac: [u8; 6],
+}
 
 impl Message {
     /// A message of a type without any option.
     pub(super) fn bare(kind: u8) -> Self {
         let [a, b, c] = TRANSACTION;
-        Self(vec![kind, a, b, c])
+        Self::from_octets(vec![kind, a, b, c])
     }
 
     /// Octets as they are.
     pub(super) fn from_octets(octets: Vec<u8>) -> Self {
-        Self(octets)
+        Self { octets, vlan: Vlan::NONE, mac: MAC }
+    }
+
+    /// The same from another VLAN.
+    pub(super) fn in_vlan(self, vlan: Vlan) -> Self {
+        Self { vlan, ..self }
+    }
+
+    /// The same from another MAC address.
+    pub(super) fn from_mac(self, mac: [u8; 6]) -> Self {
+        Self { mac, ..self }
     }
 
     /// A message with the identifiers that its type must carry (RFC 9915, section 16).
@@ -64,7 +86,7 @@ impl Message {
     }
 
     pub(super) fn option(mut self, code: OptionCode, value: &[u8]) -> Self {
-        put(&mut self.0, code, value);
+        put(&mut self.octets, code, value);
         self
     }
 
@@ -117,12 +139,12 @@ impl Message {
     }
 
     pub(super) fn transaction(mut self, transaction: [u8; 3]) -> Self {
-        self.0[1..4].copy_from_slice(&transaction);
+        self.octets[1..4].copy_from_slice(&transaction);
         self
     }
 
     pub(super) fn octets(&self) -> &[u8] {
-        &self.0
+        &self.octets
     }
 }
 

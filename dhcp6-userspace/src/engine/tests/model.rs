@@ -13,7 +13,7 @@ use super::{
     server::{Crash, Outcome, Server},
 };
 use crate::{
-    engine::{ResourceState, table::Client},
+    engine::{KernelBinding, Owner, ResourceState, table::Client},
     lease::{Contents, LeaseState},
     pool::{IaKind, Prefix, Resource},
     time::Time,
@@ -317,11 +317,11 @@ impl Model {
     }
 
     fn ask_kernel(&mut self, client: u8, iaid: u32) {
-        let Some(entry) = self.server.ask_kernel(&duid(client), iaid) else { return };
+        let Some(address) = self.server.ask_kernel(&duid(client), iaid) else { return };
         let valid = if self.infinite { u32::MAX } else { 200 };
         let ia = (IaKind::Na, iaid);
         self.promises.retain(|(other, of, _), _| (*other, *of) != (client, ia));
-        self.promises.insert((client, ia, entry.address.into()), self.server.now.after_lifetime(valid));
+        self.promises.insert((client, ia, address.into()), self.server.now.after_lifetime(valid));
     }
 
     fn check(&self) {
@@ -344,14 +344,20 @@ impl Model {
                 "durable before promised: client {client}, {ia:?}, {resource} until {until}, {stored:?}"
             );
         }
-        for ((link, duid), entry) in &self.server.kernel {
-            let client = Client { link: *link, duid: *duid, kind: IaKind::Na, iaid: entry.iaid };
-            let address = entry.address.into();
-            assert_eq!(self.server.engine.table.bound(&client), Some(address), "kernel forgets first");
-            let valid = if self.infinite { u32::MAX } else { 200 };
-            let reach = entry.serve_until.after_lifetime(valid);
-            let stored = stored_until(&contents, duid, entry.iaid, address);
-            assert!(stored >= Some(reach), "the kernel reaches beyond the store: {entry:?}, {stored:?}");
+        for (owner, entry) in &self.server.kernel {
+            let KernelBinding { owner: of, address, prefix, serve_until } = *entry;
+            assert_eq!(of, *owner);
+            let address = address.map(|(iaid, address)| (iaid, Resource::from(address)));
+            let prefix = prefix.map(|(iaid, prefix)| (iaid, Resource::from(prefix)));
+            for (iaid, resource) in address.into_iter().chain(prefix) {
+                let Owner { link, origin, duid } = of;
+                let client = Client { link, origin, duid, kind: resource.kind(), iaid };
+                assert_eq!(self.server.engine.table.bound(&client), Some(resource), "kernel forgets first");
+                let valid = if self.infinite { u32::MAX } else { 200 };
+                let reach = serve_until.after_lifetime(valid);
+                let stored = stored_until(&contents, &duid, iaid, resource);
+                assert!(stored >= Some(reach), "the kernel reaches beyond the store: {entry:?}, {stored:?}");
+            }
         }
         self.check_lists();
     }

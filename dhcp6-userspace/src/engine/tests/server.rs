@@ -1,14 +1,15 @@
 //! A simulated server: the engine, a store, the kernel's map and a clock, in rounds as the daemon makes them.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, net::Ipv6Addr, time::Duration};
 
-use dhcp6_common::{Vlan, wire::Duid};
+use dhcp6_common::{Origin, Vlan, wire::Duid};
 
-use super::message::{Message, Reply, SERVER};
+use super::message::{MAC, Message, Reply, SERVER, duid};
 use crate::{
     config::Config,
-    engine::{Answer, Arrival, DropReason, Engine, Grant, KernelBinding},
+    engine::{Answer, Arrival, DropReason, Engine, Grant, KernelBinding, Owner},
     lease::{Change, MemoryStore, Store as _},
+    pool::{IaKind, Resource},
     time::Time,
 };
 
@@ -40,8 +41,10 @@ pub(super) fn with_reservations() -> String {
     [SMALL.to_owned(), reservation(1, "2001:db8:1::1001"), reservation(2, "2001:db8:1::5")].concat()
 }
 
-/// Where all frames come from.
-const MAC: [u8; 6] = [2, 0, 0, 0, 9, 9];
+/// The client with this number, on a link that looks at nothing but DUIDs.
+pub(super) fn owner(client: u8) -> Owner {
+    Owner { link: 0, origin: Origin::ANY, duid: duid(client) }
+}
 
 /// What a message leads to: an answer, or none with the reason.
 pub(super) type Outcome = Result<Reply, DropReason>;
@@ -60,14 +63,14 @@ pub(super) struct Server {
     config: Config,
     pub(super) engine: Engine,
     pub(super) store: MemoryStore,
-    pub(super) kernel: HashMap<(u32, Duid), KernelBinding>,
+    pub(super) kernel: HashMap<Owner, KernelBinding>,
     /// What the kernel has granted and the engine has not been told.
     pub(super) grants: Vec<Grant>,
     pub(super) now: Time,
     /// What the last commit was to store.
     pub(super) changes: Vec<Change>,
     /// Whom the kernel had to forget in the last round.
-    pub(super) forgotten: Vec<(u32, Duid)>,
+    pub(super) forgotten: Vec<Owner>,
     /// Whether an answer of the last round waited for the commit.
     pub(super) needed_commit: bool,
 }
@@ -75,7 +78,11 @@ pub(super) struct Server {
 impl Server {
     /// A server with an empty store.
     pub(super) fn start(config: &str) -> Self {
-        let config = parse(config);
+        Self::start_as(parse(config))
+    }
+
+    /// The same with a configuration that was read already.
+    pub(super) fn start_as(config: Config) -> Self {
         let now = Time::from_millis(1_700_000_000_000);
         let store = MemoryStore::new();
         let engine = Engine::new(&config, server_duid(), store.contents(), now, 1);
@@ -88,13 +95,22 @@ impl Server {
     pub(super) fn restart(&mut self) {
         let contents = self.store.contents();
         self.engine = Engine::new(&self.config, server_duid(), contents, self.now, self.now.as_millis());
-        self.kernel =
-            { self.engine.kernel_bindings() }.map(|entry| ((entry.link, entry.duid), entry)).collect();
+        let mut served = HashMap::new();
+        for entry in self.engine.kernel_bindings(self.now) {
+            let other = served.insert(entry.owner, entry);
+            assert_eq!(other, None, "each client once");
+        }
+        self.kernel = served;
     }
 
     /// Restarts with another configuration.
     pub(super) fn restart_with(&mut self, config: &str) {
-        self.config = parse(config);
+        self.restart_as(parse(config));
+    }
+
+    /// The same with a configuration that was read already.
+    pub(super) fn restart_as(&mut self, config: Config) {
+        self.config = config;
         self.restart();
     }
 
@@ -127,13 +143,20 @@ impl Server {
 
     /// Handles messages, and has the kernel forget.
     fn handle_all(&mut self, messages: &[Message]) -> Vec<Result<Answer, DropReason>> {
-        let arrival = Arrival { link: Some(0), vlan: Vlan::NONE, mac: Some(MAC), multicast: true };
-        let handle = |message: &Message| self.engine.handle(self.now, arrival, message.octets());
+        let handle = |message: &Message| {
+            let Message { vlan, mac, .. } = *message;
+            let arrival = Arrival { link: Some(0), vlan, mac: Some(mac), multicast: true };
+            self.engine.handle(self.now, arrival, message.octets())
+        };
         let outcomes: Vec<_> = messages.iter().map(handle).collect();
         self.needed_commit = outcomes.iter().flatten().any(|answer| answer.needs_commit);
         self.forgotten = self.engine.take_forgotten();
-        for client in &self.forgotten {
-            self.kernel.remove(client);
+        for owner in &self.forgotten {
+            self.kernel.remove(owner);
+        }
+        for owner in &self.forgotten {
+            let left = self.engine.kernel_binding_of(self.now, owner);
+            self.kernel.extend(left.map(|entry| (*owner, entry)));
         }
         outcomes
     }
@@ -153,9 +176,10 @@ impl Server {
             return None;
         }
         if is_committed {
-            for entry in self.engine.committed(&changes) {
-                self.kernel.insert((entry.link, entry.duid), entry);
-            }
+            let served = self.engine.committed(self.now, &changes);
+            let owners: HashMap<_, _> = served.iter().map(|entry| (entry.owner, *entry)).collect();
+            assert_eq!(owners.len(), served.len(), "each client once");
+            self.kernel.extend(owners);
         }
         Some(is_committed)
     }
@@ -198,14 +222,38 @@ impl Server {
         }
     }
 
-    /// What the XDP program grants to a client that solicits with Rapid Commit.
-    pub(super) fn ask_kernel(&mut self, client: &Duid, iaid: u32) -> Option<KernelBinding> {
-        let entry = *self.kernel.get(&(0, *client))?;
-        let KernelBinding { link, duid, address, serve_until, .. } = entry;
-        if entry.iaid != iaid || self.now > serve_until {
+    /// The address that the XDP program grants to a client that solicits one with Rapid Commit.
+    pub(super) fn ask_kernel(&mut self, client: &Duid, iaid: u32) -> Option<Ipv6Addr> {
+        let from = Message::bare(1);
+        let entry = self.ask_kernel_for(client, &from, &[(IaKind::Na, iaid)])?;
+        entry.address.map(|(_, address)| address)
+    }
+
+    /// What the XDP program grants to a client that solicits these IAs with Rapid Commit, from where a message comes
+    /// from.
+    pub(super) fn ask_kernel_for(
+        &mut self,
+        client: &Duid,
+        from: &Message,
+        ias: &[(IaKind, u32)],
+    ) -> Option<KernelBinding> {
+        let origin = self.config.links[0].origin_of(from.vlan, Some(from.mac));
+        let owner = Owner { link: 0, origin, duid: *client };
+        let entry = *self.kernel.get(&owner)?;
+        let parts = [
+            entry.address.map(|(iaid, address)| (iaid, Resource::from(address))),
+            entry.prefix.map(|(iaid, prefix)| (iaid, Resource::from(prefix))),
+        ];
+        let parts: Vec<_> = parts.into_iter().flatten().collect();
+        assert!(!parts.is_empty(), "the kernel has nothing to grant");
+        let is_known =
+            |ia: &(IaKind, u32)| parts.iter().any(|(iaid, resource)| (resource.kind(), *iaid) == *ia);
+        if !ias.iter().all(is_known) || self.now > entry.serve_until {
             return None;
         }
-        self.grants.push(Grant { link, duid, iaid, address, at: self.now });
+        // It notes when, but not what was asked for.
+        let at = self.now;
+        self.grants.extend(parts.into_iter().map(|(iaid, resource)| Grant { owner, iaid, resource, at }));
         Some(entry)
     }
 
@@ -235,7 +283,7 @@ fn leave(outcome: Result<Answer, DropReason>, is_committed: bool) -> Outcome {
     if answer.needs_commit && !is_committed { Err(DropReason::StoreFailed) } else { Ok(reply) }
 }
 
-fn parse(config: &str) -> Config {
+pub(super) fn parse(config: &str) -> Config {
     Config::parse(config, "test.toml").unwrap_or_else(|errors| panic!("{config}\n{errors}"))
 }
 

@@ -3,13 +3,17 @@
 use std::{collections::BTreeMap, fs, path::Path};
 
 use anyhow::{Context as _, Result};
-use dhcp6_common::contract::{BINDINGS, LONG_BINDINGS};
+use dhcp6_common::{
+    Origin,
+    contract::{BINDINGS, LONG_BINDINGS},
+};
+use dhcp6_userspace::engine::Owner;
 use dhcp6_userspace::fastpath::{PinnedMaps, Sweep};
 
 use super::leases::Leases;
 
-/// The slot of the only link.
-const SLOT: u32 = 0;
+/// The index of the only link.
+const LINK: u32 = 0;
 /// Kinds of memory in which the kernel may keep the maps.
 const KERNEL_MEMORY: [&str; 3] = ["SUnreclaim", "Percpu", "VmallocUsed"];
 
@@ -28,7 +32,8 @@ impl Watch {
     /// Whether all of the sample are there, or all are gone.
     pub(super) fn is_done(&mut self, maps: &PinnedMaps, there: bool) -> Result<bool> {
         while let Some(number) = self.sample.get(self.done) {
-            if maps.bindings.get(SLOT, &Leases::duid(*number))?.is_some() != there {
+            let owner = Owner { link: LINK, origin: Origin::ANY, duid: Leases::duid(*number) };
+            if maps.bindings.get(&owner)?.is_some() != there {
                 return Ok(false);
             }
             self.done += 1;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use dhcp6_common::wire::Duid;
+use dhcp6_common::{Origin, wire::Duid};
 use dhcp6_userspace::{
     lease::{Change, Lease, LeaseState, SqliteStore, Store as _},
     time::Time,
@@ -110,6 +110,7 @@ impl Leases {
                 Change::PutLease(Lease {
                     resource: self.address(number).into(),
                     link: LINK.into(),
+                    origin: Origin::ANY,
                     duid: Self::duid(number),
                     iaid: Self::iaid(number),
                     state: LeaseState::Bound,
