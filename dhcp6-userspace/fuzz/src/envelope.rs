@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use dhcp6_common::{
-    Vlan,
+    Origin, Vlan,
     wire::{Duid, MessageType, OptionCode},
 };
 use dhcp6_userspace::{
@@ -92,7 +92,7 @@ pub fn relayed(octets: &[u8]) {
             }
             let changes = engine.take_changes();
             assert!(answer.needs_commit || changes.is_empty(), "{changes:?}");
-            engine.committed(&changes);
+            engine.committed(NOW, &changes);
         }
     }
 }
@@ -119,6 +119,7 @@ fn engine() -> Engine {
     let lease = |resource: &str| Lease {
         resource: resource.parse::<Resource>().expect("an address or prefix"),
         link: "access0".into(),
+        origin: Origin::ANY,
         duid: Duid::new(&[0, 3, 0, 1, 2, 0, 0, 0, 0, 1]).expect("1 to 130 octets"),
         iaid: 1,
         state: LeaseState::Bound,

@@ -41,6 +41,7 @@ pub(crate) enum Step {
     AskKernel {
         place: Place,
         client: Client,
+        asked: Asked,
         iaid: Iaid,
     },
     Expire {
@@ -68,8 +69,8 @@ impl<'a> Arbitrary<'a> for Step {
             }
             9 | 10 => Self::Wait(Wait::arbitrary(octets)?),
             11 | 12 => {
-                let (place, client, iaid) = Arbitrary::arbitrary(octets)?;
-                Self::AskKernel { place, client, iaid }
+                let (place, client, asked, iaid) = Arbitrary::arbitrary(octets)?;
+                Self::AskKernel { place, client, asked, iaid }
             }
             13 => Self::Expire { fate: Rarely::arbitrary(octets)? },
             14 => Self::Restart { setting: Arbitrary::arbitrary(octets)? },
@@ -78,6 +79,21 @@ impl<'a> Arbitrary<'a> for Step {
                 Self::GiveBack { net, what, leased, fate }
             }
         })
+    }
+}
+
+/// What a client solicits of the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    Address,
+    Prefix,
+    Both,
+}
+
+impl<'a> Arbitrary<'a> for Asked {
+    /// Both for the most part.
+    fn arbitrary(octets: &mut Unstructured<'a>) -> arbitrary::Result<Self> {
+        octets.choose(&[Self::Both, Self::Both, Self::Address, Self::Prefix]).copied()
     }
 }
 

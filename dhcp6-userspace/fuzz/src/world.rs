@@ -6,12 +6,12 @@ use std::{
 };
 
 use dhcp6_common::{
-    Vlan,
+    Origin, Vlan,
     wire::{Duid, MessageType, OptionCode},
 };
 use dhcp6_userspace::{
     config::{ClientKey, Config, LinkConfig},
-    engine::{Answer, Arrival, Engine, KernelBinding, ResourceState, ResourceView},
+    engine::{self, Answer, Arrival, Engine, KernelBinding, ResourceState, ResourceView},
     lease::{Change, Contents, LeaseState, MemoryStore, Store, StoreError},
     pool::{AddressRange, IaKind, PoolCounts, Resource},
     time::Time,
@@ -21,7 +21,7 @@ use crate::{
     message::{Rarely, SERVER, Sent},
     relay,
     reply::{self, Checked},
-    scenario::{Delivery, Fate, Mac, Named, Place, Scenario, Step, Wait},
+    scenario::{Asked, Delivery, Fate, Mac, Named, Place, Scenario, Step, Wait},
     setting::{self, MAC, PLACES, Setting},
     wire::{Ia, Lease, decode},
 };
@@ -49,8 +49,8 @@ struct World {
     engine: Engine,
     store: MemoryStore,
     now: Time,
-    /// The kernel's maps: by link and client.
-    kernel: HashMap<(u32, Duid), KernelBinding>,
+    /// The kernel's maps.
+    kernel: HashMap<engine::Owner, KernelBinding>,
     /// Until when each client may use what it has, by what it has been told.
     promises: BTreeMap<Holding, Time>,
     /// Until when nobody may be given an address that a client found in use.
@@ -119,9 +119,18 @@ impl World {
                 self.promises.retain(|_, until| *until > now);
                 self.declined.retain(|_, until| *until > now);
             }
-            Step::AskKernel { place, client, iaid } => {
+            Step::AskKernel { place, client, asked, iaid } => {
                 if let Some(link) = self.link_at(place) {
-                    self.ask_kernel(link, client.duid(), iaid.number());
+                    let client = engine::Owner { link, origin: Origin::ANY, duid: client.duid() };
+                    let kinds: &[IaKind] = match asked {
+                        Asked::Address => &[IaKind::Na],
+                        Asked::Prefix => &[IaKind::Pd],
+                        Asked::Both => &IaKind::ALL,
+                    };
+                    self.ask_kernel(
+                        &client,
+                        &kinds.iter().map(|kind| (*kind, iaid.number())).collect::<Vec<_>>(),
+                    );
                 }
             }
             Step::GiveBack { net, what, leased, fate: Rarely(fate) } => {
@@ -211,9 +220,14 @@ impl World {
 
     /// The end of a round, in the order that the engine's documentation prescribes.
     fn finish_round(&mut self, exchanges: &[Exchange], fate: Option<Fate>) {
-        for client in &self.engine.take_forgotten() {
+        let forgotten = self.engine.take_forgotten();
+        for client in &forgotten {
             self.kernel.remove(client);
         }
+        let now = self.now;
+        let left: Vec<_> =
+            { forgotten.iter() }.filter_map(|client| self.engine.kernel_binding_of(now, client)).collect();
+        self.serve(left);
         let changes = self.engine.take_changes();
         let cleared = cleared(&changes);
         self.clear(exchanges, &cleared);
@@ -227,7 +241,7 @@ impl World {
             return self.restart(self.config.clone());
         }
         if committed {
-            let served = self.engine.committed(&changes);
+            let served = self.engine.committed(self.now, &changes);
             self.serve(served);
         }
         for (index, exchange) in exchanges.iter().enumerate() {
@@ -329,17 +343,29 @@ impl World {
         { self.promises.keys() }.filter(|(_, other)| other == owner).map(|(resource, _)| *resource).collect()
     }
 
-    /// The kernel answers a Solicit with Rapid Commit, as far as it knows the client.
-    fn ask_kernel(&mut self, link: u32, duid: Duid, iaid: u32) {
-        let Some(entry) = self.kernel.get(&(link, duid)) else { return };
-        let LinkLifetimes { rapid_commit, valid } = self.lifetimes(link);
-        if entry.iaid != iaid || self.now > entry.serve_until || !rapid_commit {
+    /// The kernel answers a Solicit with Rapid Commit for these IAs, as far as it knows the client.
+    fn ask_kernel(&mut self, client: &engine::Owner, ias: &[(IaKind, u32)]) {
+        let Some(entry) = self.kernel.get(client).copied() else { return };
+        let LinkLifetimes { rapid_commit, valid } = self.lifetimes(client.link);
+        let held = self.held_by(&entry);
+        let is_held = |ia: &(IaKind, u32)| held.iter().any(|(_, of)| (of.kind, of.iaid) == *ia);
+        if !ias.iter().all(is_held) || self.now > entry.serve_until || !rapid_commit {
             return;
         }
-        let address = entry.address.into();
-        let owner = Owner { link: self.name(link), duid, kind: IaKind::Na, iaid };
-        self.promises.retain(|(_, other), _| *other != owner);
-        self.promise(address, owner, valid);
+        for (resource, owner) in held.into_iter().filter(|(_, of)| ias.contains(&(of.kind, of.iaid))) {
+            self.promises.retain(|(_, other), _| *other != owner);
+            self.promise(resource, owner, valid);
+        }
+    }
+
+    /// What the kernel grants by an entry.
+    fn held_by(&self, entry: &KernelBinding) -> Vec<Holding> {
+        let KernelBinding { owner: engine::Owner { link, origin: _, duid }, address, prefix, .. } = *entry;
+        let address = address.map(|(iaid, address)| (iaid, Resource::from(address)));
+        let prefix = prefix.map(|(iaid, prefix)| (iaid, Resource::from(prefix)));
+        let owner = |kind, iaid| Owner { link: self.name(link), duid, kind, iaid };
+        let held = address.into_iter().chain(prefix);
+        held.map(|(iaid, resource)| (resource, owner(resource.kind(), iaid))).collect()
     }
 
     fn lifetimes(&self, link: u32) -> LinkLifetimes {
@@ -349,7 +375,7 @@ impl World {
 
     fn serve(&mut self, served: impl IntoIterator<Item = KernelBinding>) {
         for binding in served {
-            self.kernel.insert((binding.link, binding.duid), binding);
+            self.kernel.insert(binding.owner, binding);
         }
     }
 
@@ -357,16 +383,20 @@ impl World {
     /// serves alone.
     fn restart(&mut self, config: Config) {
         let mut entries: Vec<_> = self.kernel.values().copied().collect();
-        entries.sort_by_key(|entry| (entry.link, entry.duid));
-        for KernelBinding { link, duid, iaid, .. } in entries {
-            self.ask_kernel(link, duid, iaid);
+        entries.sort_by_key(|entry| entry.owner);
+        for entry in entries {
+            let held = self.held_by(&entry).into_iter();
+            let ias: Vec<_> = held.map(|(_, of)| (of.kind, of.iaid)).collect();
+            self.ask_kernel(&entry.owner, &ias);
         }
         self.seed = self.seed.wrapping_add(1);
         let contents = self.store.load().expect("a memory store can be read");
         self.engine = Engine::new(&config, server(), contents, self.now, self.seed);
         self.config = config;
         self.kernel.clear();
-        let served: Vec<_> = self.engine.kernel_bindings().collect();
+        let served: Vec<_> = self.engine.kernel_bindings(self.now).collect();
+        let owners: HashSet<_> = served.iter().map(|binding| binding.owner).collect();
+        assert_eq!(owners.len(), served.len(), "each client once: {served:?}");
         self.serve(served);
     }
 
@@ -378,19 +408,27 @@ impl World {
             assert!(stored >= Some(*until), "{resource} until {until} for {owner:?}, and stored {stored:?}");
         }
         let bound: HashSet<Holding> = self.bound().into_iter().collect();
-        for entry in self.kernel.values() {
-            let KernelBinding { link, duid, iaid, address, serve_until } = *entry;
-            let owner = Owner { link: self.name(link), duid, kind: IaKind::Na, iaid };
-            assert!(bound.contains(&(address.into(), owner)), "kernel forgets first: {entry:?}");
+        for (client, entry) in &self.kernel {
+            let KernelBinding { owner: engine::Owner { link, duid, .. }, serve_until, .. } = *entry;
+            assert_eq!(entry.owner, *client);
+            let held = self.held_by(entry);
+            assert!(!held.is_empty(), "the kernel has nothing to grant: {entry:?}");
             let config = &self.config.links[link as usize];
-            reply::check_assignable(config, &[ClientKey::Duid(duid)], iaid, address.into());
-            if serve_until < self.now {
-                continue;
+            for (resource, owner) in held {
+                assert!(bound.contains(&(resource, owner)), "kernel forgets first: {entry:?}");
+                reply::check_assignable(config, &[ClientKey::Duid(duid)], owner.iaid, resource);
+                assert!(
+                    resource.kind() == IaKind::Na || resource.length() <= 64,
+                    "not for the kernel: {entry:?}"
+                );
+                if serve_until < self.now {
+                    continue;
+                }
+                let reach = serve_until.after_lifetime(self.lifetimes(link).valid);
+                let stored = stored.until(resource, &owner);
+                assert!(stored >= Some(reach), "the kernel reaches beyond the store: {entry:?}, {stored:?}");
+                self.check_free(resource, &owner);
             }
-            let reach = serve_until.after_lifetime(self.lifetimes(link).valid);
-            let stored = stored.until(address.into(), &owner);
-            assert!(stored >= Some(reach), "the kernel reaches beyond the store: {entry:?}, {stored:?}");
-            self.check_free(address.into(), &owner);
         }
         assert_eq!(self.engine.links().count(), self.config.links.len());
         for (index, view) in (0..).zip(self.engine.links()) {

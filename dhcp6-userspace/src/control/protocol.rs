@@ -288,10 +288,8 @@ pub struct LeaseRow {
     /// The client.
     pub duid: String,
     /// Its VLAN, `100` or `100.200`, on a link that spans several.
-    #[serde(default)]
     pub vlan: Option<String>,
     /// Its MAC address, on a link with `bind_to_mac`.
-    #[serde(default)]
     pub mac: Option<String>,
     /// Its IA.
     pub iaid: u32,

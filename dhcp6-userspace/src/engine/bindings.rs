@@ -417,7 +417,9 @@ impl Engine {
         let Some(resource) = found.last().map(|binding| binding.resource) else { return };
         let Some(binding) = self.table.remove(resource) else { return };
         self.forgotten.push(binding.owner());
-        self.table.insert(client, resource, binding.state, binding.terms);
+        // Until storage knows whose it is, another one could come first after a restart.
+        let terms = Terms { stored_until: Time::EPOCH, ..binding.terms };
+        self.table.insert(client, resource, binding.state, terms);
         self.put(resource);
     }
 
@@ -471,12 +473,10 @@ impl Engine {
         let host = link.host_of(&client);
         // Where the kernel does not look at the MAC address, that counts only where the DUID has no reservation.
         let may_be_reserved = link.knows_macs && !link.config.bind_to_mac;
+        let is_settled = !may_be_reserved || link.reservation(&host, Some(client.iaid)).is_some();
         let is_sure = match link.reserved_for(&host, client.kind, client.iaid) {
             Some(own) => own == resource,
-            None => {
-                let is_settled = !may_be_reserved || link.reservation(&host, Some(client.iaid)).is_some();
-                is_settled && link.may_have(None, resource)
-            }
+            None => is_settled && link.may_have(None, resource),
         };
         // Nor for the options: they may come from a reservation for any IAID.
         let is_plain = !may_be_reserved || link.reservation(&host, None).is_some();

@@ -153,6 +153,9 @@ impl Link {
     /// The reservation of an IA: that of the first key by which the client has one for the IA, and one that names
     /// the IAID before one for any. Without an IAID, one for any.
     pub(super) fn reservation(&self, host: &Host, iaid: Option<u32>) -> Option<&ReservationConfig> {
+        if self.by_key.is_empty() {
+            return None;
+        }
         host.keys.iter().filter_map(|key| self.by_key.get(key)).find_map(|indexes| {
             let of_key = |wanted: Option<u32>| {
                 let mut reservations = indexes.iter().map(|index| &self.config.reservations[*index]);

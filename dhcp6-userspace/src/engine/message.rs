@@ -50,17 +50,16 @@ impl ClientMessage<'_> {
         }
     }
 
+    /// The IAs in which the client wants something of this server, or gives it back.
     pub(super) fn ias(&self) -> &[Ia] {
         match self {
             Self::Solicit(_, body)
             | Self::Request(_, body)
-            | Self::Confirm(_, body)
             | Self::Renew(_, body)
             | Self::Rebind(_, body)
             | Self::Release(_, body)
-            | Self::Decline(_, body)
-            | Self::ForOtherServer(_, body)
-            | Self::InformationRequest(_, body) => &body.ias,
+            | Self::Decline(_, body) => &body.ias,
+            Self::Confirm(..) | Self::ForOtherServer(..) | Self::InformationRequest(..) => &[],
         }
     }
 }

@@ -6,7 +6,7 @@
 use std::{
     cmp::Reverse,
     collections::BinaryHeap,
-    hash::{BuildHasher as _, RandomState},
+    hash::{BuildHasher as _, Hash, Hasher, RandomState},
 };
 
 use dhcp6_common::{Origin, wire::Duid};
@@ -73,12 +73,25 @@ pub(super) struct Binding {
 }
 
 /// An owner, and one kind of its IAs.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 struct Key<'a> {
     link: u32,
     origin: Origin,
     duid: &'a [u8],
     kind: IaKind,
+}
+
+/// In few pieces: a million of them are hashed at start.
+impl Hash for Key<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let Self { link, origin: Origin { vlan, mac }, duid, kind } = *self;
+        let mut rest = [0; 8];
+        rest[..6].copy_from_slice(&mac);
+        rest[6] = duid.len() as u8;
+        state.write_u64(u64::from(link) << 32 | u64::from(vlan.bits()) << 8 | kind as u64);
+        state.write_u64(u64::from_ne_bytes(rest));
+        state.write(duid);
+    }
 }
 
 /// All but the longest DUIDs lie in the binding itself.

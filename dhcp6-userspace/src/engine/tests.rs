@@ -13,6 +13,7 @@ mod message;
 mod model;
 mod options;
 mod origins;
+mod pairing;
 mod reconfiguring;
 mod relaying;
 mod renewing;

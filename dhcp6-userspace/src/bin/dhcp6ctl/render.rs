@@ -183,17 +183,26 @@ fn resource(lease: &LeaseRow) -> String {
 
 impl ForPeople for Vec<LeaseRow> {
     fn for_people(&self) -> String {
+        let header = ["LEASE", "LINK", "STATE", "VALID UNTIL", "IAID", "DUID"];
+        let row = |lease: &LeaseRow| {
+            [
+                resource(lease),
+                lease.link.clone(),
+                lease.state.clone(),
+                lease.valid_until.clone(),
+                lease.iaid.to_string(),
+                lease.duid.clone(),
+            ]
+        };
+        if self.iter().all(|lease| lease.vlan.is_none() && lease.mac.is_none()) {
+            return table(header, self.iter().map(row));
+        }
+        let [lease, link, state, until, iaid, duid] = header;
         table(
-            ["LEASE", "LINK", "STATE", "VALID UNTIL", "IAID", "DUID"],
-            self.iter().map(|lease| {
-                [
-                    resource(lease),
-                    lease.link.clone(),
-                    lease.state.clone(),
-                    lease.valid_until.clone(),
-                    lease.iaid.to_string(),
-                    lease.duid.clone(),
-                ]
+            [lease, link, state, until, iaid, duid, "VLAN", "MAC"],
+            self.iter().map(|of| {
+                let [lease, link, state, until, iaid, duid] = row(of);
+                [lease, link, state, until, iaid, duid, or_dash(of.vlan.as_ref()), or_dash(of.mac.as_ref())]
             }),
         )
     }
@@ -203,9 +212,11 @@ impl ForPeople for LeaseRow {
     fn for_people(&self) -> String {
         let resource = resource(self);
         let Self { link, duid, iaid, kind, preferred_until, valid_until, state, .. } = self;
+        let vlan = self.vlan.as_ref().map(|vlan| format!(", VLAN {vlan}")).unwrap_or_default();
+        let mac = self.mac.as_ref().map(|mac| format!(", MAC address {mac}")).unwrap_or_default();
         format!(
             "{resource} on {link}: {state}\n\
-             client     {duid}, IA_{} {iaid}\n\
+             client     {duid}, IA_{} {iaid}{vlan}{mac}\n\
              preferred  until {preferred_until}\n\
              valid      until {valid_until}",
             kind.to_uppercase()
@@ -368,5 +379,41 @@ impl ForPeople for Stats {
             text.push_str("\n\ndhcp6d cannot be reached: these are the kernel's counters only");
         }
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dhcp6_userspace::control::LeaseRow;
+    use serde_json::json;
+
+    use super::ForPeople as _;
+
+    fn lease(vlan: Option<&str>, mac: Option<&str>) -> LeaseRow {
+        let row = json!({
+            "link": "access0", "duid": "00:01", "vlan": vlan, "mac": mac, "iaid": 1, "kind": "na",
+            "address": "2001:db8::1", "preferred_until": "never", "valid_until": "never", "state": "bound",
+            "in_kernel": false
+        });
+        serde_json::from_value(row).expect("a lease")
+    }
+
+    #[test]
+    fn where_a_client_is_is_shown_where_a_link_looks_at_that() {
+        let plain = lease(None, None);
+        let in_vlan = lease(Some("100.200"), None);
+        let with_mac = lease(None, Some("02:00:00:00:00:01"));
+        let text = vec![plain.clone()].for_people();
+        assert!(!text.contains("VLAN") && !text.contains("MAC"), "{text}");
+        let text = vec![plain.clone(), in_vlan.clone()].for_people();
+        let rows: Vec<Vec<_>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(rows[0][rows[0].len() - 2..], ["VLAN", "MAC"]);
+        assert_eq!(rows[1][rows[1].len() - 2..], ["-", "-"]);
+        assert_eq!(rows[2][rows[2].len() - 2..], ["100.200", "-"]);
+        assert!(vec![with_mac.clone()].for_people().ends_with("02:00:00:00:00:01"));
+        let client = |row: &LeaseRow| row.for_people().lines().nth(1).map(str::to_owned).expect("a line");
+        assert_eq!(client(&plain), "client     00:01, IA_NA 1");
+        assert_eq!(client(&in_vlan), "client     00:01, IA_NA 1, VLAN 100.200");
+        assert_eq!(client(&with_mac), "client     00:01, IA_NA 1, MAC address 02:00:00:00:00:01");
     }
 }

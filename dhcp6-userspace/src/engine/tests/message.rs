@@ -60,7 +60,7 @@ impl Message {
     }
 
     /// The same from another MAC address.
-    pub(super) fn from_mac(self, mac: [u8; 6]) -> Self {
+    pub(super) fn with_mac(self, mac: [u8; 6]) -> Self {
         Self { mac, ..self }
     }
 

@@ -5,14 +5,18 @@ use std::{
     fmt::Write as _,
 };
 
-use dhcp6_common::wire::{Duid, MessageType, OptionCode};
+use dhcp6_common::{
+    Origin, Vlan,
+    wire::{Duid, MessageType, OptionCode},
+};
 use proptest::prelude::*;
 
 use super::{
     message::{Message, Reply, duid, on_link},
-    server::{Crash, Outcome, Server},
+    server::{Crash, Outcome, Server, parse},
 };
 use crate::{
+    config::{Config, VlanSet},
     engine::{KernelBinding, Owner, ResourceState, table::Client},
     lease::{Contents, LeaseState},
     pool::{IaKind, Prefix, Resource},
@@ -22,6 +26,9 @@ use crate::{
 const CLIENTS: u8 = 4;
 const IAIDS: u32 = 2;
 const POOL: std::ops::Range<u16> = 0x1000..0x1005;
+/// Where frames come from: two VLANs, and two hosts in each. A client is at the first one, and elsewhere are others with
+/// its DUID.
+const PLACES: u8 = 4;
 /// All that is ever delegated from: four prefixes of 56 bits.
 const DELEGATED: (u32, u8) = (0x2001_0db8, 54);
 
@@ -34,13 +41,31 @@ struct Setting {
     delegated_length: u8,
     /// The name of the link: another one is another link to the store.
     name: &'static str,
+    /// Whether the link spans several VLANs.
+    spans_several: bool,
+    bind_to_mac: bool,
 }
 
 impl Setting {
-    const FIRST: Self = Self { reserved_for: 1, delegated_length: 56, name: "access0" };
+    const FIRST: Self = Self {
+        reserved_for: 1,
+        delegated_length: 56,
+        name: "access0",
+        spans_several: false,
+        bind_to_mac: false,
+    };
 
-    fn config(self, infinite: bool) -> String {
-        let Self { reserved_for, delegated_length, name } = self;
+    fn config(self, infinite: bool) -> Config {
+        let mut config = parse(&self.text(infinite));
+        let link = &mut config.links[0];
+        let vlans = VlanSet { outer: vec![100..=101], inner: Vec::new() };
+        link.vlans = self.spans_several.then_some(vlans);
+        link.bind_to_mac = self.bind_to_mac;
+        config
+    }
+
+    fn text(self, infinite: bool) -> String {
+        let Self { reserved_for, delegated_length, name, .. } = self;
         let lifetime = if infinite { "\"infinity\"" } else { "200" };
         let mut text = format!(
             "[fast_path]\nhorizon = 100\n[[link]]\nname = \"{name}\"\ninterface = \"eth1\"\n\
@@ -65,11 +90,27 @@ impl Setting {
 fn setting() -> impl Strategy<Value = Setting> {
     let name = prop::sample::select(vec!["access0", "access0", "access1"]);
     let length = prop::sample::select(vec![55, 56, 56, 57]);
-    (0..=2u8, length, name).prop_map(|(reserved_for, delegated_length, name)| Setting {
-        reserved_for,
-        delegated_length,
-        name,
-    })
+    let looks = (any::<bool>(), any::<bool>());
+    (0..=2u8, length, name, looks).prop_map(
+        |(reserved_for, delegated_length, name, (spans_several, bind_to_mac))| Setting {
+            reserved_for,
+            delegated_length,
+            name,
+            spans_several,
+            bind_to_mac,
+        },
+    )
+}
+
+/// The client's own place for the most part.
+fn place() -> impl Strategy<Value = u8> {
+    prop_oneof![6 => Just(0), 1 => 1..PLACES]
+}
+
+/// A message as it comes from a place.
+fn put_at(place: u8, message: Message) -> Message {
+    let vlan = Vlan { outer: 100 + u16::from(place % 2), inner: 0 };
+    message.in_vlan(vlan).with_mac([2, 0, 0, 0, 9, place / 2])
 }
 
 #[derive(Clone, Debug)]
@@ -90,7 +131,8 @@ enum Step {
     },
     AskKernel {
         client: u8,
-        iaid: u32,
+        place: u8,
+        ias: Vec<IaName>,
     },
     Sweep {
         fails: bool,
@@ -103,14 +145,25 @@ enum Step {
 /// An identity association.
 type IaName = (IaKind, u32);
 
+/// Which resources a message names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Names {
+    Nothing,
+    /// Those that the client believes to have.
+    Own,
+    /// Those, too, that others with its DUID have.
+    Claimed,
+}
+
 /// A client's message, in the model's terms.
 #[derive(Clone, Debug)]
 struct Sent {
     kind: MessageType,
     client: u8,
+    /// Where it comes from.
+    place: u8,
     ias: Vec<IaName>,
-    /// Whether it names the resources that the client believes to have.
-    own: bool,
+    names: Names,
     /// What it names besides.
     hint: Option<Resource>,
     rapid: bool,
@@ -138,10 +191,30 @@ fn sent() -> impl Strategy<Value = Sent> {
     let hint =
         prop_oneof![POOL.prop_map(|host| Resource::from(on_link(host))), prefix().prop_map(Resource::from)];
     let hint = prop::option::weighted(0.4, hint);
-    let flags = (prop::bool::weighted(0.8), prop::bool::weighted(0.7), prop::bool::weighted(0.05));
-    (kind, 1..=CLIENTS, ias, hint, flags).prop_map(|(kind, client, ias, hint, (own, rapid, other_server))| {
-        Sent { kind, client, ias, own, hint, rapid, other_server }
-    })
+    let names = prop_oneof![2 => Just(Names::Nothing), 6 => Just(Names::Own), 2 => Just(Names::Claimed)];
+    let flags = (prop::bool::weighted(0.7), prop::bool::weighted(0.05));
+    (kind, 1..=CLIENTS, place(), ias, names, hint, flags).prop_map(
+        |(kind, client, place, ias, names, hint, (rapid, other_server))| Sent {
+            kind,
+            client,
+            place,
+            ias,
+            names,
+            hint,
+            rapid,
+            other_server,
+        },
+    )
+}
+
+/// What a client solicits of the kernel.
+fn asked() -> impl Strategy<Value = Vec<IaName>> {
+    let (na, pd) = (IaKind::Na, IaKind::Pd);
+    prop_oneof![
+        2 => (1..=IAIDS).prop_map(move |iaid| vec![(na, iaid)]),
+        1 => (1..=IAIDS).prop_map(move |iaid| vec![(pd, iaid)]),
+        2 => Just(vec![(na, 1), (pd, 1)]),
+    ]
 }
 
 /// A prefix of the pool, or only its length.
@@ -169,14 +242,21 @@ fn step() -> impl Strategy<Value = Step> {
         8 => (prop::array::uniform2(round()), prop::array::uniform2(prop::bool::weighted(0.2)), crash())
             .prop_map(|(messages, failures, crash)| Step::TwoRounds { messages, failures, crash }),
         4 => prop_oneof![Just(0u64), 1..60u64, 60..400u64].prop_map(|seconds| Step::Pass { seconds }),
-        4 => (1..=CLIENTS, 1..=IAIDS).prop_map(|(client, iaid)| Step::AskKernel { client, iaid }),
+        4 => (1..=CLIENTS, place(), asked())
+            .prop_map(|(client, place, ias)| Step::AskKernel { client, place, ias }),
         3 => prop::bool::weighted(0.2).prop_map(|fails| Step::Sweep { fails }),
         1 => setting().prop_map(|setting| Step::Restart { setting }),
     ]
 }
 
-/// A client, its IA, and what is in it.
-type Promise = (u8, IaName, Resource);
+/// A client, where it is as far as the server looks at that, its IA, and what is in it.
+type Promise = (u8, Origin, IaName, Resource);
+
+/// Whether a client at `origin` may be the one that is known to be at `known`, as far as that goes.
+fn may_be(origin: Origin, known: Origin) -> bool {
+    (known.vlan == Vlan::NONE || known.vlan == origin.vlan)
+        && (known.mac == Origin::ANY.mac || known.mac == origin.mac)
+}
 
 /// The server, and what its clients believe.
 struct Model {
@@ -190,7 +270,7 @@ struct Model {
 impl Model {
     fn new(infinite: bool) -> Self {
         let setting = Setting::FIRST;
-        let server = Server::start(&setting.config(infinite));
+        let server = Server::start_as(setting.config(infinite));
         Self { server, infinite, setting, promises: BTreeMap::new() }
     }
 
@@ -218,7 +298,7 @@ impl Model {
                 }
             }
             Step::Pass { seconds } => self.server.advance(*seconds),
-            Step::AskKernel { client, iaid } => self.ask_kernel(*client, *iaid),
+            Step::AskKernel { client, place, ias } => self.ask_kernel(*client, *place, ias),
             Step::Sweep { fails } => {
                 self.server.store.fail_next(u32::from(*fails));
                 self.server.sweep();
@@ -231,15 +311,51 @@ impl Model {
         }
         let now = self.server.now;
         self.promises.retain(|_, until| *until > now);
+        self.complete();
         self.check();
+    }
+
+    /// Whoever comes first with the rest of its name has what was promised when that was not looked at, once the store
+    /// knows that.
+    fn complete(&mut self) {
+        let contents = self.server.store.contents();
+        for ((client, known, ia, resource), until) in std::mem::take(&mut self.promises) {
+            let link = &self.server.config.links[0];
+            let row = contents.leases.iter().find(|lease| lease.resource == resource);
+            let row = row.filter(|lease| {
+                (&*lease.link, lease.duid, lease.iaid) == (link.name.as_str(), duid(client), ia.1)
+            });
+            let origin = row.map(|lease| link.origin_of(lease.origin.vlan, Some(lease.origin.mac)));
+            let origin = origin.filter(|origin| may_be(*origin, known));
+            self.note((client, origin.unwrap_or(known), ia, resource), until);
+        }
+    }
+
+    fn note(&mut self, promise: Promise, until: Time) {
+        let noted = self.promises.entry(promise).or_insert(until);
+        *noted = until.max(*noted);
     }
 
     /// The kernel serves alone until the daemon is back.
     fn revive(&mut self) {
-        for client in 1..=CLIENTS {
-            self.ask_kernel(client, 1);
+        for (client, place) in (1..=CLIENTS).flat_map(|client| (0..PLACES).map(move |place| (client, place)))
+        {
+            for kind in IaKind::ALL {
+                self.ask_kernel(client, place, &[(kind, 1)]);
+            }
         }
-        self.server.restart_with(&self.setting.config(self.infinite));
+        let config = self.setting.config(self.infinite);
+        for ((client, origin, ia, resource), until) in std::mem::take(&mut self.promises) {
+            let origin = config.links[0].origin_of(origin.vlan, Some(origin.mac));
+            self.note((client, origin, ia, resource), until);
+        }
+        self.server.restart_as(config);
+    }
+
+    /// Where a client at a place is, as far as the server looks at that.
+    fn origin(&self, place: u8) -> Origin {
+        let Message { vlan, mac, .. } = put_at(place, Message::bare(0));
+        self.server.config.links[0].origin_of(vlan, Some(mac))
     }
 
     fn build(&self, sent: &Sent) -> Message {
@@ -255,13 +371,16 @@ impl Model {
         for ia in &sent.ias {
             message = message.ia(ia.0, ia.1, &self.named(sent, *ia));
         }
-        message
+        put_at(sent.place, message)
     }
 
     /// What a message names in an IA.
     fn named(&self, sent: &Sent, ia: IaName) -> Vec<Resource> {
-        let own = self.promises.keys().filter(|(client, of, _)| *client == sent.client && *of == ia);
-        let own = own.map(|(_, _, resource)| *resource).filter(|_| sent.own);
+        let origin = self.origin(sent.place);
+        let own = { self.promises.keys() }.filter(|(client, known, of, _)| {
+            *client == sent.client && *of == ia && (sent.names == Names::Claimed || may_be(origin, *known))
+        });
+        let own = own.map(|(.., resource)| *resource).filter(|_| sent.names != Names::Nothing);
         sent.hint.filter(|hint| hint.kind() == ia.0).into_iter().chain(own).collect()
     }
 
@@ -276,9 +395,19 @@ impl Model {
             let ends =
                 |ia: &&IaName| is_end(sent) && (sent.kind == MessageType::Release || ia.0 == IaKind::Na);
             let ias = sent.ias.iter().filter(ends);
-            ias.flat_map(|ia| self.named(sent, *ia).into_iter().map(|r| (sent.client, *ia, r))).collect()
+            let origin = self.origin(sent.place);
+            // It may be the one whose name was not known whole.
+            let named = ias
+                .flat_map(|ia| self.named(sent, *ia).into_iter().map(|named| (*ia, named)))
+                .collect::<Vec<_>>();
+            let promises = self.promises.keys().copied();
+            let noted = promises.filter(|(client, known, ia, resource)| {
+                *client == sent.client && may_be(origin, *known) && named.contains(&(*ia, *resource))
+            });
+            let own = named.iter().map(|(ia, resource)| (sent.client, origin, *ia, *resource));
+            noted.chain(own).collect()
         };
-        let given_back: Vec<Vec<_>> = messages.iter().map(those_of).collect();
+        let given_back: Vec<Vec<Promise>> = messages.iter().map(those_of).collect();
         for promise in given_back.iter().flatten() {
             self.promises.remove(promise);
         }
@@ -298,17 +427,21 @@ impl Model {
 
     /// A client takes up what a reply gives it, but for what it has given back meanwhile.
     fn hear(&mut self, sent: &Sent, reply: &Reply, given_back: &[Promise]) {
+        let origin = self.origin(sent.place);
         for ia in reply.ias() {
             let starts_over = matches!(sent.kind, MessageType::Solicit | MessageType::Request);
             let name = (ia.kind(), ia.iaid);
             let leases = ia.leases();
+            let is_own = |(client, known, of, _): &Promise| {
+                (*client, *of) == (sent.client, name) && may_be(origin, *known)
+            };
             if starts_over && !leases.is_empty() {
-                self.promises.retain(|(client, of, _), _| (*client, *of) != (sent.client, name));
+                self.promises.retain(|promise, _| !is_own(promise));
             }
             for (resource, _, valid) in leases {
-                let promise = (sent.client, name, resource);
+                let promise = (sent.client, origin, name, resource);
                 if valid == 0 {
-                    self.promises.remove(&promise);
+                    self.promises.retain(|promise, _| !is_own(promise) || promise.3 != resource);
                 } else if !given_back.contains(&promise) {
                     self.promises.insert(promise, self.server.now.after_lifetime(valid));
                 }
@@ -316,26 +449,36 @@ impl Model {
         }
     }
 
-    fn ask_kernel(&mut self, client: u8, iaid: u32) {
-        let Some(address) = self.server.ask_kernel(&duid(client), iaid) else { return };
+    fn ask_kernel(&mut self, client: u8, place: u8, ias: &[IaName]) {
+        let from = put_at(place, Message::bare(0));
+        let Some(entry) = self.server.ask_kernel_for(&duid(client), &from, ias) else { return };
         let valid = if self.infinite { u32::MAX } else { 200 };
-        let ia = (IaKind::Na, iaid);
-        self.promises.retain(|(other, of, _), _| (*other, *of) != (client, ia));
-        self.promises.insert((client, ia, address.into()), self.server.now.after_lifetime(valid));
+        let until = self.server.now.after_lifetime(valid);
+        for (iaid, resource) in parts(&entry) {
+            let ia = (resource.kind(), iaid);
+            if ias.contains(&ia) {
+                let origin = entry.owner.origin;
+                self.promises
+                    .retain(|(other, known, of, _), _| (*other, *known, *of) != (client, origin, ia));
+                self.promises.insert((client, origin, ia, resource), until);
+            }
+        }
     }
 
     fn check(&self) {
         let contents = self.server.store.contents();
         let promises: Vec<_> = self.promises.iter().collect();
         for (index, (promise, until)) in promises.iter().enumerate() {
-            let (client, ia, resource) = **promise;
+            let (client, origin, ia, resource) = **promise;
             for (other, _) in &promises[..index] {
                 assert!(
-                    !other.2.range().overlaps(&resource.range()),
-                    "one owner: {resource} is promised to client {client}, {ia:?}, and {} to client {}, {:?}",
-                    other.2,
+                    !other.3.range().overlaps(&resource.range()),
+                    "one owner: {resource} is promised to client {client}, {origin:?}, {ia:?}, and {} to client {}, \
+                     {:?}, {:?}",
+                    other.3,
                     other.0,
-                    other.1
+                    other.1,
+                    other.2
                 );
             }
             let stored = stored_until(&contents, &duid(client), ia.1, resource);
@@ -345,11 +488,9 @@ impl Model {
             );
         }
         for (owner, entry) in &self.server.kernel {
-            let KernelBinding { owner: of, address, prefix, serve_until } = *entry;
+            let KernelBinding { owner: of, serve_until, .. } = *entry;
             assert_eq!(of, *owner);
-            let address = address.map(|(iaid, address)| (iaid, Resource::from(address)));
-            let prefix = prefix.map(|(iaid, prefix)| (iaid, Resource::from(prefix)));
-            for (iaid, resource) in address.into_iter().chain(prefix) {
+            for (iaid, resource) in parts(entry) {
                 let Owner { link, origin, duid } = of;
                 let client = Client { link, origin, duid, kind: resource.kind(), iaid };
                 assert_eq!(self.server.engine.table.bound(&client), Some(resource), "kernel forgets first");
@@ -382,6 +523,13 @@ impl Model {
             }
         }
     }
+}
+
+/// What the kernel grants by an entry, with IAIDs.
+fn parts(entry: &KernelBinding) -> Vec<(u32, Resource)> {
+    let address = entry.address.map(|(iaid, address)| (iaid, Resource::from(address)));
+    let prefix = entry.prefix.map(|(iaid, prefix)| (iaid, Resource::from(prefix)));
+    address.into_iter().chain(prefix).collect()
 }
 
 fn client(sent: &Sent) -> Duid {

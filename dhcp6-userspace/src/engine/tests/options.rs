@@ -4,6 +4,7 @@ use dhcp6_common::{
     Vlan,
     wire::{MessageType, OptionCode, StatusCode},
 };
+use proptest::prelude::*;
 
 use super::{
     message::{Message, duid, on_link, put},
@@ -185,16 +186,45 @@ fn the_block_for_the_kernel_is_that_of_a_reply() {
     }
 }
 
-#[test]
-fn options_that_the_kernel_may_ignore_do_not_change_the_answer() {
-    for code in 0..=300 {
-        let code = OptionCode(code);
-        if Engine::ignores(code) {
-            for value in [&[][..], &[0], &[0, 0, 0, 9, 0, 1, 7], &[0xff; 40]] {
-                let messages = [Message::rapid(1), Message::rapid(1).option(code, value)];
-                let [expected, reply] = messages.map(|message| Server::start(&config()).ask(&message));
-                assert_eq!(reply, expected, "matrix rows O-10, O-11, V-23: option {}", code.0);
-            }
-        }
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn options_that_the_kernel_may_ignore_do_not_change_the_answer(
+        further in prop::collection::vec((ignored(), prop::collection::vec(any::<u8>(), 0..60)), 1..8),
+        place in 0..=5_usize,
+        is_rapid in any::<bool>(),
+    ) {
+        let reply = |further: &[(OptionCode, Vec<u8>)]| {
+            let codes = CONFIGURED.map(u16::to_be_bytes).concat();
+            let mut options = vec![
+                (OptionCode::CLIENT_ID, duid(1).as_slice().to_vec()),
+                (OptionCode::IA_NA, vec![0; 12]),
+                (OptionCode::IA_PD, vec![0; 12]),
+                (OptionCode::OPTION_REQUEST, codes),
+            ];
+            options.extend(is_rapid.then_some((OptionCode::RAPID_COMMIT, Vec::new())));
+            let place = place.min(options.len());
+            options.splice(place..place, further.iter().cloned());
+            let message = options.iter().fold(
+                Message::bare(MessageType::Solicit as u8),
+                |message, (code, value)| message.option(*code, value),
+            );
+            Server::start(&config()).ask(&message)
+        };
+        let (expected, found) = (reply(&[]), reply(&further));
+        prop_assert_eq!(found, expected, "matrix rows O-10, O-11, V-23: {:?}", further);
     }
+}
+
+/// Codes that have a meaning to somebody, and others.
+fn ignored() -> impl Strategy<Value = OptionCode> {
+    let code = prop_oneof![0..=150_u16, any::<u16>()].prop_map(OptionCode);
+    code.prop_filter("it counts", |code| Engine::ignores(*code))
+}
+
+#[test]
+fn only_what_a_solicit_is_made_of_counts() {
+    let counts: Vec<_> = (0..=u16::MAX).filter(|code| !Engine::ignores(OptionCode(*code))).collect();
+    assert_eq!(counts, [1, 2, 3, 6, 14, 25]);
 }

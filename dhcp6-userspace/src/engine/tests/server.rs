@@ -60,7 +60,7 @@ pub(super) enum Crash {
 
 /// A server on one link.
 pub(super) struct Server {
-    config: Config,
+    pub(super) config: Config,
     pub(super) engine: Engine,
     pub(super) store: MemoryStore,
     pub(super) kernel: HashMap<Owner, KernelBinding>,
