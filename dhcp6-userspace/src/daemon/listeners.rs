@@ -147,6 +147,11 @@ impl Listener {
         planned.into_iter().filter_map(listener).collect()
     }
 
+    /// Index of the interface that it listens on; `None` for all.
+    pub(super) fn interface_index(&self) -> Option<u32> {
+        self.socket.interface().map(|interface| interface.index)
+    }
+
     /// Says in the log where it listens.
     pub(super) fn announce(&self) {
         if let Some(Interface { name, link_local, .. }) = self.socket.interface() {

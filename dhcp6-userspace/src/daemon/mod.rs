@@ -118,6 +118,8 @@ pub struct Daemon {
     engine: Engine,
     committer: Committer,
     queue: Queue<Received>,
+    /// Whether the last round has left anything to handle.
+    is_behind: bool,
     /// Answers that need the commit that is under way.
     committing: Vec<Addressed>,
     /// Answers that need the next one.
@@ -202,6 +204,7 @@ impl Daemon {
             engine,
             committer: Committer::start(store).context("no thread for commits")?,
             queue: Queue::new(),
+            is_behind: false,
             committing: Vec::new(),
             waiting: Vec::new(),
             store_status,
@@ -255,8 +258,9 @@ impl Daemon {
                 }
                 _ = tick.tick() => self.tick(),
                 _ = sweep.tick() => self.sweep(),
-                () = yield_now(), if self.has_room() && !self.queue.is_empty() => self.round(),
-                ready = readable(&self.sockets), if self.has_room() => {
+                // All of the above comes first, also where sockets always have something to receive.
+                () = yield_now(), if self.has_room() && self.is_behind => self.round(),
+                ready = readable(&self.sockets), if self.has_room() && !self.is_behind => {
                     ready.context("cannot wait for datagrams")?;
                     self.round();
                 }
@@ -269,7 +273,7 @@ impl Daemon {
         info!("stopping");
         service::say_stopping();
         self.round();
-        self.handle_all(Some(Instant::now() + LAST_WORDS));
+        self.handle_all(Instant::now() + LAST_WORDS);
         self.settle(None);
         self.keep_store();
         self.settle(None);
@@ -353,15 +357,16 @@ impl Daemon {
     fn round(&mut self) {
         let (mut answers, is_all) = self.take_in();
         self.handle(&mut answers, if is_all { ROUND } else { HURRIED_ROUND });
+        self.is_behind = !is_all || !self.queue.is_empty();
         if self.is_overdue {
             self.expire();
         }
         self.finish_round(answers);
     }
 
-    /// Handles all that waits, until `deadline` where there is one.
-    fn handle_all(&mut self, deadline: Option<Instant>) {
-        while !self.queue.is_empty() && deadline.is_none_or(|deadline| Instant::now() < deadline) {
+    /// Handles all that waits, until `deadline`.
+    fn handle_all(&mut self, deadline: Instant) {
+        while !self.queue.is_empty() && Instant::now() < deadline {
             let mut answers = Vec::new();
             self.handle(&mut answers, ROUND);
             self.finish_round(answers);

@@ -170,6 +170,23 @@ impl<T> Queue<T> {
         (None, shed)
     }
 
+    /// Changes what waits, and drops that for which `keep` says no. Returns how many were dropped.
+    pub(super) fn retain(&mut self, mut keep: impl FnMut(&mut T) -> bool) -> usize {
+        let mut gone = 0;
+        for line in &mut self.classes {
+            line.waiting.retain_mut(|message| {
+                let is_kept = keep(&mut message.what);
+                if !is_kept {
+                    gone += 1;
+                    line.octets -= message.octets;
+                    forget(&mut self.soliciting, message);
+                }
+                is_kept
+            });
+        }
+        gone
+    }
+
     fn is_full(&self, class: Class, more: usize) -> bool {
         let Line { waiting, octets } = &self.classes[class as usize];
         waiting.len() >= MOST || octets + more > MOST_OCTETS
@@ -180,19 +197,22 @@ impl<T> Queue<T> {
         let line = &mut self.classes[class as usize];
         let message = line.waiting.pop_front()?;
         line.octets -= message.octets;
-        let mut is_void = false;
-        if let Some(client) = message.soliciting
-            && let Entry::Occupied(mut entry) = self.soliciting.entry(client)
-        {
-            let Soliciting { count, void_before } = entry.get_mut();
-            is_void = message.number < *void_before;
-            *count -= 1;
-            if *count == 0 {
-                entry.remove();
-            }
-        }
+        let is_void = forget(&mut self.soliciting, &message);
         Some((message, is_void))
     }
+}
+
+/// Notes that a message does not wait any more; says whether its client has given up what it asks for.
+fn forget<T>(soliciting: &mut HashMap<u64, Soliciting>, message: &Waiting<T>) -> bool {
+    let Some(client) = message.soliciting else { return false };
+    let Entry::Occupied(mut entry) = soliciting.entry(client) else { return false };
+    let Soliciting { count, void_before } = entry.get_mut();
+    let is_void = message.number < *void_before;
+    *count -= 1;
+    if *count == 0 {
+        entry.remove();
+    }
+    is_void
 }
 
 /// How long a client waits for the answer to a message before it sends it again, or gives up, at most.
@@ -324,6 +344,22 @@ mod tests {
         assert_eq!(shed, Shed::default(), "none is stale yet");
         assert_eq!((handled[0], handled[1], handled.last()), (MOST + 1, 1, Some(&(MOST + 2))));
         assert_eq!(handled.len(), MOST + 1);
+    }
+
+    #[test]
+    fn what_waits_can_be_changed_or_dropped() {
+        let now = Instant::now();
+        let mut queue = Queue::new();
+        for number in 0..10 {
+            let kind = if number % 4 == 0 { MessageType::Renew } else { MessageType::Solicit };
+            queue.push(now, now, &glance(kind, &[number / 2]), 100, || number);
+        }
+        let gone = queue.retain(|number| {
+            *number += 10;
+            *number % 2 == 0
+        });
+        assert_eq!(gone, 5);
+        assert_eq!(in_order(&mut queue, now), (vec![10, 14, 18, 12, 16], Shed::default()));
     }
 
     #[test]

@@ -16,6 +16,7 @@ use super::{
 use crate::{
     config::Config,
     control::{ReloadStatus, Reloaded},
+    engine::DropReason,
 };
 
 impl Daemon {
@@ -44,8 +45,6 @@ impl Daemon {
         self.check_what_stays(&config)?;
         let interfaces = interfaces(&config, Duration::ZERO)?;
         let listeners = Listener::plan(&config, &interfaces, &self.sockets)?;
-        // What waits came by the listeners and links of before.
-        self.handle_all(None);
         // What the store holds is all that was promised, once nothing waits to be written.
         if !self.settle(Some(OPERATORS_PATIENCE)) {
             bail!("the lease store does not take changes; see `dhcp6ctl status`");
@@ -61,14 +60,34 @@ impl Daemon {
         }
         self.engine = engine;
         let drops = self.socket_drops();
+        let before: Vec<_> = self.sockets.iter().map(Listener::interface_index).collect();
         self.sockets = Listener::carry_out(listeners, mem::take(&mut self.sockets));
         self.stats.earlier_socket_drops += drops - self.socket_drops();
+        self.redirect_what_waits(&before);
         self.config = config;
         self.manager.keep(&self.sockets);
         self.sockets.iter().for_each(Listener::announce);
         say_what_waits(&self.engine);
         warn_of_small_neighbor_table(&self.engine);
         Ok(())
+    }
+
+    /// Has the messages that wait be answered by the listeners that are there now, by the interfaces that they came in on;
+    /// `before` are the indexes of those that the listeners of before were on. What came in on one that is not served any
+    /// more is dropped.
+    fn redirect_what_waits(&mut self, before: &[Option<u32>]) {
+        let now: Vec<_> = self.sockets.iter().map(Listener::interface_index).collect();
+        let gone = self.queue.retain(|received| {
+            let Some(socket) = now.iter().position(|index| *index == before[received.socket]) else {
+                return false;
+            };
+            received.socket = socket;
+            received.arrival.link = self.sockets[socket].link;
+            true
+        });
+        for _ in 0..gone {
+            self.stats.dropped(DropReason::UnknownLink);
+        }
     }
 
     /// Refuses what only a restart can change.
