@@ -12,7 +12,7 @@ use dhcp6_common::wire::MessageType;
 use dhcp6_userspace::pool::Resource;
 use serde_json::Value;
 use tests::{
-    capture::Capture,
+    capture::{Capture, Captured},
     describe::describe,
     netns::{CLIENT_INTERFACE, SERVER_INTERFACE, Wire, run},
     server::{Additions, Plane, Server},
@@ -21,6 +21,7 @@ use tests::{
 use crate::{
     client::{Client, Home, Wish},
     exchange::Exchange,
+    frames::Frames,
     session::{Network, Session},
     table::Feature,
 };
@@ -33,72 +34,94 @@ const FIRST: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 0x1000);
 
 /// A part of a client's life. Each is the first time that the client meets the server.
 pub(crate) struct Chapter {
-    pub(crate) name: &'static str,
+    name: &'static str,
     /// Whether the client asks for the two-message exchange.
     rapid_commit: bool,
-    /// Whether the XDP program runs.
-    plane: Plane,
-    plot: fn(&mut Scene<'_>) -> Result<()>,
+    /// The keys of the server's links; `None` where the client cannot live through the chapter.
+    keys: fn(&Client) -> Option<String>,
+    plot: fn(&mut Scene<'_>, &mut Server<'_>) -> Result<()>,
 }
 
 const RENEWAL: Chapter = Chapter {
     name: "binding, renewal and release",
     rapid_commit: false,
-    plane: Plane::Generic,
-    plot: |scene| scene.renewal(),
+    keys: |client| Some(client.renewal.settings()),
+    plot: |scene, server| scene.renewal(server),
 };
-const POWER_UP: Chapter =
-    Chapter { name: "power-up", rapid_commit: true, plane: Plane::Generic, plot: |scene| scene.power_up() };
+const POWER_UP: Chapter = Chapter {
+    name: "power-up",
+    rapid_commit: true,
+    keys: |_| Some(String::new()),
+    plot: |scene, server| scene.power_up(server),
+};
 const RESTART: Chapter = Chapter {
     name: "restart of the server",
     rapid_commit: true,
-    plane: Plane::Generic,
-    plot: |scene| scene.restart(),
+    keys: |client| client.rebind.as_ref().ok().map(|outage| outage.timers.settings()),
+    plot: |scene, server| scene.restart(server),
 };
 const DECLINE: Chapter = Chapter {
     name: "an address in use",
     rapid_commit: true,
-    plane: Plane::Generic,
-    plot: |scene| scene.decline(),
+    // The kernel removes a duplicate address whose lifetime ends before the client can see what it is.
+    keys: |client| {
+        let keys = "preferred_lifetime = \"infinity\"\nvalid_lifetime = \"infinity\"";
+        client.decline.ok().map(|()| keys.to_owned())
+    },
+    plot: |scene, server| scene.decline(server),
 };
 
-/// The chapters that a client lives through in a session. What the XDP program passes up, it passes up in one of
-/// them, and is away in another.
-pub(crate) fn chapters(session: &Session) -> Vec<Chapter> {
-    if session.is_plain() {
-        return vec![RENEWAL, POWER_UP, RESTART, DECLINE];
-    }
-    let without = Plane::DaemonOnly;
-    vec![RENEWAL, POWER_UP, Chapter { plane: without, ..POWER_UP }, Chapter { plane: without, ..RESTART }]
+/// The chapters that a client lives through in a session.
+pub(crate) fn chapters(session: &Session) -> &'static [Chapter] {
+    if session.is_plain() { &[RENEWAL, POWER_UP, RESTART, DECLINE] } else { &[RENEWAL, POWER_UP, RESTART] }
 }
 
 impl Chapter {
-    /// Plays the chapter. Returns what the client has done up to the end or to what went wrong.
-    pub(crate) fn play(&self, client: &Client, session: &Session) -> (Vec<Feature>, Result<()>) {
+    /// Plays the chapter with a server on this plane. Returns what the client has done up to the end or to what went
+    /// wrong.
+    pub(crate) fn play(
+        &self,
+        client: &Client,
+        session: &Session,
+        plane: Plane,
+    ) -> (Vec<Feature>, Result<()>) {
         let mut done = Vec::new();
-        let outcome = self.try_to_play(client, session, &mut done);
-        (done, outcome)
+        let outcome = (self.keys)(client)
+            .map_or(Ok(()), |keys| self.try_to_play(client, session, plane, &keys, &mut done));
+        (done, outcome.with_context(|| format!("{}, {plane:?}", self.name)))
     }
 
-    fn try_to_play(&self, client: &Client, session: &Session, done: &mut Vec<Feature>) -> Result<()> {
+    fn try_to_play(
+        &self,
+        client: &Client,
+        session: &Session,
+        plane: Plane,
+        keys: &str,
+        done: &mut Vec<Feature>,
+    ) -> Result<()> {
         let network = Network::new(session)?;
         let wire = network.ends();
         let capture = Capture::start(&wire.client)?;
         let wish = Wish { rapid_commit: self.rapid_commit, ias: session.ias };
         let home = Home::new(client, wish, &wire.client)?;
-        let mut scene = Scene { client, session, plane: self.plane, wire, capture: &capture, home, done };
-        let outcome = (self.plot)(&mut scene);
+        let file = session.configuration(keys);
+        let additions = Additions { link: keys, file: &file, ..Additions::default() };
+        let mut server = Server::start_with(wire, plane, &additions)?;
+        let frames = Frames::watch(wire, &server, plane)?;
+        let mut scene = Scene { client, session, plane, wire, capture: &capture, home, done };
+        let outcome = (self.plot)(&mut scene, &mut server)
+            .and_then(|()| frames.as_ref().map_or(Ok(()), |frames| frames.check(&server)));
         let log = scene.home.log();
         drop(scene);
         let seen = capture.stop();
         let outcome = outcome.and_then(|()| Exchange::new(&seen)?.check(client, session));
         outcome.with_context(|| {
             let start = seen.first().map_or(Duration::ZERO, |first| first.at);
-            let line = |seen: &tests::capture::Captured| {
+            let line = |seen: &Captured| {
                 format!("{:6.2} s {}", seen.at.saturating_sub(start).as_secs_f64(), describe(&seen.message))
             };
             let exchange: String = seen.iter().map(line).collect();
-            format!("{}: the exchange:\n{exchange}the client says:\n{log}", self.name)
+            format!("the exchange:\n{exchange}the client says:\n{log}")
         })
     }
 }
@@ -114,11 +137,10 @@ struct Scene<'a> {
     done: &'a mut Vec<Feature>,
 }
 
-impl<'a> Scene<'a> {
-    fn renewal(&mut self) -> Result<()> {
-        let server = self.server(&self.client.renewal.settings())?;
+impl Scene<'_> {
+    fn renewal(&mut self, server: &mut Server<'_>) -> Result<()> {
         self.home.start()?;
-        let leases = self.bound(&server)?;
+        let leases = self.bound(server)?;
         ensure!(self.count(MessageType::Request)? == 1, "four messages");
         self.done.push(Feature::FourMessages);
 
@@ -128,14 +150,14 @@ impl<'a> Scene<'a> {
         })?;
         self.done.push(Feature::Options);
 
-        self.extended(&server, MessageType::Renew, &leases)?;
+        self.extended(server, MessageType::Renew, &leases)?;
         self.done.push(Feature::Renew);
 
         let Ok(release) = &self.client.release else { return Ok(()) };
         // Matrix rows L-1, L-5 and L-7.
         self.home.release(release)?;
         until("a Release", || {
-            let leases = leases_of(&server)?;
+            let leases = leases_of(server)?;
             Ok(leases.iter().all(|lease| lease.state == "remembered").then_some(()))
         })?;
         let pool = server.ctl_json(&["pool", "show", self.session.link()])?;
@@ -146,10 +168,9 @@ impl<'a> Scene<'a> {
         Ok(())
     }
 
-    fn power_up(&mut self) -> Result<()> {
-        let server = self.server("")?;
+    fn power_up(&mut self, server: &mut Server<'_>) -> Result<()> {
         self.home.start()?;
-        let first = self.bound(&server)?;
+        let first = self.bound(server)?;
         ensure!(self.count(MessageType::Request)? == 0, "two messages");
         self.done.push(Feature::TwoMessages);
 
@@ -158,39 +179,43 @@ impl<'a> Scene<'a> {
         // Matrix rows S-17 and E-31.
         until("the same leases after the power cut", || Ok(self.has(&first)?.then_some(())))?;
         self.done.push(Feature::PowerCut);
-        if self.session.is_plain() && self.client.fast_path.is_ok() {
-            ensure!((server.replies()?, server.answered()?) == (1, 1), "the kernel answers");
-            self.done.push(Feature::FastPath);
-        } else {
-            ensure!(server.answered()? == 0, "the daemon answers");
+        let kernel_can = self.session.is_answered_by_kernel() && self.client.fast_path.is_ok();
+        match self.plane {
+            Plane::Native | Plane::Generic if kernel_can => {
+                ensure!((server.replies()?, server.answered()?) == (1, 1), "the kernel answers");
+                self.done.push(Feature::FastPath(self.plane));
+            }
+            _ => ensure!(server.answered()? == 0, "the daemon answers"),
         }
         Ok(())
     }
 
-    fn restart(&mut self) -> Result<()> {
-        let Ok(outage) = &self.client.rebind else { return Ok(()) };
-        let mut server = self.server(&outage.timers.settings())?;
+    fn restart(&mut self, server: &mut Server<'_>) -> Result<()> {
+        let Ok(outage) = &self.client.rebind else { bail!("the client cannot rebind") };
         self.home.start()?;
-        let first = self.bound(&server)?;
+        let first = self.bound(server)?;
 
         server.kill()?;
         thread::sleep(outage.lasts);
         server.restart()?;
-        self.extended(&server, MessageType::Rebind, &first)?;
+        self.extended(server, MessageType::Rebind, &first)?;
         self.done.push(Feature::Rebind);
         Ok(())
     }
 
-    fn decline(&mut self) -> Result<()> {
-        if self.client.decline.is_err() {
-            return Ok(());
-        }
-        let Wire { server, client } = self.wire;
-        client.enter(|| fs::write(format!("/proc/sys/net/ipv6/conf/{CLIENT_INTERFACE}/accept_dad"), "1"))?;
+    fn decline(&mut self, server: &mut Server<'_>) -> Result<()> {
+        self.wire
+            .client
+            .enter(|| fs::write(format!("/proc/sys/net/ipv6/conf/{CLIENT_INTERFACE}/accept_dad"), "1"))?;
         let host = format!("{FIRST}/64");
-        run(server.command("ip").args(["address", "add", &host, "dev", SERVER_INTERFACE, "nodad"]))?;
-        // The kernel removes a duplicate address whose lifetime ends before the client can see what it is.
-        let server = self.server("preferred_lifetime = \"infinity\"\nvalid_lifetime = \"infinity\"")?;
+        run(self.wire.server.command("ip").args([
+            "address",
+            "add",
+            &host,
+            "dev",
+            SERVER_INTERFACE,
+            "nodad",
+        ]))?;
         self.home.start()?;
         until("a Decline", || {
             let pool = server.ctl_json(&["pool", "show", "access0"])?;
@@ -201,22 +226,12 @@ impl<'a> Scene<'a> {
             self.home.cut_power()?;
             self.home.start()?;
         }
-        let leases = self.bound(&server)?;
+        let leases = self.bound(server)?;
         ensure!(leases.iter().all(|lease| lease.resource != FIRST.into()), "another address");
         let pool = server.ctl_json(&["pool", "show", "access0", "--state", "conflict"])?;
         ensure!(pool["addresses"][0]["address"] == FIRST.to_string(), "in conflict: {pool}");
         self.done.push(Feature::Decline);
         Ok(())
-    }
-
-    /// Starts a server whose links have these keys.
-    fn server(&self, keys: &str) -> Result<Server<'a>> {
-        let file = self.session.configuration(keys);
-        Server::start_with(
-            self.wire,
-            self.plane,
-            &Additions { link: keys, file: &file, ..Additions::default() },
-        )
     }
 
     /// How many transactions the client has begun with a message of this type.

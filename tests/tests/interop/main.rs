@@ -1,5 +1,6 @@
 //! Real clients, each through its whole life with the server, with an address, a prefix or both, directly and through
-//! relay agents: binding, renewal, release, power-up, a restart of the server, and an address that is in use already.
+//! relay agents: binding, renewal, release, power-up, a restart of the server, and an address that is in use already. All
+//! of that three times: with the daemon alone, and with the XDP program in native and in generic mode.
 //!
 //! What came out is written to `interop/` in the target directory: the rows of each client, and all of them as the
 //! table that `dhcp6-userspace/docs/interop.md` shows.
@@ -7,6 +8,7 @@
 mod client;
 mod clients;
 mod exchange;
+mod frames;
 mod life;
 mod session;
 mod table;
@@ -14,7 +16,7 @@ mod table;
 use std::{process::Command, thread};
 
 use anyhow::{Result, ensure};
-use tests::netns::privileged;
+use tests::{netns::privileged, server::Plane};
 
 use self::{
     client::Client,
@@ -22,7 +24,11 @@ use self::{
     table::{Feature, Row},
 };
 
-/// Runs the chapters of a client's life, in all sessions, side by side, each with a server and a network of its own.
+/// With what a server answers: all of them.
+const PLANES: [Plane; 3] = [Plane::DaemonOnly, Plane::Native, Plane::Generic];
+
+/// Runs the chapters of a client's life, in all sessions and with all planes, side by side, each with a server and a
+/// network of its own.
 fn live(client: &Client) -> Result<()> {
     if !privileged(client.name) || !client.is_installed() {
         return Ok(());
@@ -45,20 +51,26 @@ fn live(client: &Client) -> Result<()> {
 
 /// Runs the chapters of a session side by side. Returns also what went wrong.
 fn live_through<'a>(client: &Client, session: &'a Session) -> (Row<'a>, Vec<String>) {
+    let chapters =
+        || PLANES.into_iter().flat_map(|plane| life::chapters(session).iter().map(move |it| (plane, it)));
     let played: Vec<_> = thread::scope(|scope| {
-        let play = |chapter: life::Chapter| scope.spawn(move || chapter.play(client, session));
-        let threads: Vec<_> = life::chapters(session).into_iter().map(play).collect();
+        let threads: Vec<_> = chapters()
+            .map(|(plane, chapter)| scope.spawn(move || (plane, chapter.play(client, session, plane))))
+            .collect();
         threads.into_iter().map(|thread| thread.join().expect("a chapter does not panic")).collect()
     });
-    let (done, outcomes): (Vec<_>, Vec<_>) = played.into_iter().unzip();
-    let row = Row { session, done: done.concat() };
-    let errors = outcomes.into_iter().filter_map(Result::err).map(|error| format!("{error:#}"));
-    let missing =
-        |feature: &Feature| row.ability(client, *feature) == Some(Ok(())) && !row.done.contains(feature);
-    let missing =
-        Feature::ALL.into_iter().filter(missing).map(|feature| format!("no chapter is about {feature:?}"));
-    let failures = errors.chain(missing).map(|failure| format!("{}: {failure}", session.name)).collect();
-    (row, failures)
+    let mut row = Row { session, done: Vec::new() };
+    let mut failures = Vec::new();
+    for (plane, (done, outcome)) in played {
+        row.done.extend(done.into_iter().map(|feature| (plane, feature)));
+        failures.extend(outcome.err().map(|error| format!("{error:#}")));
+    }
+    for feature in Feature::ALL {
+        if row.ability(client, feature) == Some(Ok(())) && !row.has_done(feature) {
+            failures.push(format!("no chapter is about {feature:?} with all planes"));
+        }
+    }
+    (row, failures.into_iter().map(|failure| format!("{}: {failure}", session.name)).collect())
 }
 
 #[test]

@@ -4,6 +4,9 @@ use anyhow::Result;
 use dhcp6_userspace::pool::IaKind;
 use tests::netns::{RelayedWire, Wire};
 
+/// Whether the XDP program answers clients that ask for a prefix.
+const KERNEL_SERVES_PREFIXES: bool = false;
+
 /// What a client asks for, directly or through relay agents.
 pub(crate) struct Session {
     /// What the table calls it.
@@ -24,9 +27,14 @@ pub(crate) const SESSIONS: [Session; 5] = [
 ];
 
 impl Session {
-    /// Whether the client asks for an address and for nothing else, directly: what the XDP program answers.
+    /// Whether the client asks for an address and for nothing else, directly.
     pub(crate) fn is_plain(&self) -> bool {
         self.ias == [IaKind::Na] && self.relays == 0
+    }
+
+    /// Whether the XDP program answers a client with Rapid Commit that it knows.
+    pub(crate) fn is_answered_by_kernel(&self) -> bool {
+        self.relays == 0 && (KERNEL_SERVES_PREFIXES || !self.ias.contains(&IaKind::Pd))
     }
 
     /// The name of the client's link.

@@ -7,8 +7,10 @@ use std::{
 };
 
 use anyhow::Result;
+use tests::server::Plane;
 
 use crate::{
+    PLANES,
     client::{Ability, Client, OneByOne},
     clients,
     session::Session,
@@ -25,11 +27,12 @@ pub(crate) enum Feature {
     Decline,
     Release,
     PowerCut,
-    FastPath,
+    /// The kernel answers, in the driver or in the network stack.
+    FastPath(Plane),
 }
 
 impl Feature {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::TwoMessages,
         Self::FourMessages,
         Self::Options,
@@ -38,7 +41,8 @@ impl Feature {
         Self::Decline,
         Self::Release,
         Self::PowerCut,
-        Self::FastPath,
+        Self::FastPath(Plane::Native),
+        Self::FastPath(Plane::Generic),
     ];
 
     fn title(self) -> &'static str {
@@ -51,7 +55,8 @@ impl Feature {
             Self::Decline => "Decline",
             Self::Release => "Release",
             Self::PowerCut => "power cut",
-            Self::FastPath => "fast path",
+            Self::FastPath(Plane::Native) => "native",
+            Self::FastPath(_) => "generic",
         }
     }
 
@@ -61,7 +66,15 @@ impl Feature {
             Self::Rebind => client.rebind.as_ref().map(|_| ()).map_err(|why| *why),
             Self::Decline => client.decline,
             Self::Release => client.release.as_ref().map(|_| ()).map_err(|why| *why),
-            Self::FastPath => client.fast_path,
+            Self::FastPath(_) => client.fast_path,
+        }
+    }
+
+    /// The planes that it is about.
+    fn planes(self) -> Vec<Plane> {
+        match self {
+            Self::FastPath(plane) => vec![plane],
+            _ => PLANES.to_vec(),
         }
     }
 }
@@ -69,14 +82,24 @@ impl Feature {
 /// What a client has done in a session.
 pub(crate) struct Row<'a> {
     pub(crate) session: &'a Session,
-    pub(crate) done: Vec<Feature>,
+    /// With which plane it has done what.
+    pub(crate) done: Vec<(Plane, Feature)>,
 }
 
 impl Row<'_> {
     /// Whether the client can do it, or why not; `None` where the session is not about that.
     pub(crate) fn ability(&self, client: &Client, feature: Feature) -> Option<Ability> {
-        let is_plain_only = matches!(feature, Feature::Decline | Feature::FastPath);
-        (self.session.is_plain() || !is_plain_only).then(|| feature.ability(client))
+        let is_in_session = match feature {
+            Feature::Decline => self.session.is_plain(),
+            Feature::FastPath(_) => self.session.is_answered_by_kernel(),
+            _ => true,
+        };
+        is_in_session.then(|| feature.ability(client))
+    }
+
+    /// Whether it was done with every plane that it is about.
+    pub(crate) fn has_done(&self, feature: Feature) -> bool {
+        feature.planes().into_iter().all(|plane| self.done.contains(&(plane, feature)))
     }
 
     fn is_one_by_one(&self, client: &Client, feature: Feature) -> bool {
@@ -86,7 +109,7 @@ impl Row<'_> {
     fn text(&self, client: &Client) -> String {
         let cells = Feature::ALL.map(|feature| match self.ability(client, feature) {
             None => "",
-            Some(_) if !self.done.contains(&feature) => {
+            Some(_) if !self.has_done(feature) => {
                 if feature.ability(client).is_ok() {
                     "no"
                 } else {
