@@ -150,12 +150,23 @@ impl Lab {
             .ia_na(iaid, &[])
             .rapid_commit()
             .build();
-        let arrival = Arrival { link: Some(slot), vlan: Vlan::NONE, mac: None, multicast: true };
-        let (served, changes) = self.serve(engine, arrival, &message);
+        let (served, changes) = self.learn(engine, slot, &message);
         let [KernelBinding { address: Some((_, address)), .. }] = served[..] else {
             panic!("one client was bound, and {served:?} is served")
         };
         (address, changes)
+    }
+
+    /// Lets the engine lease what a Solicit with Rapid Commit asks for, and the kernel serve what it can of it from
+    /// then on. Returns that, and what storage holds.
+    pub fn learn(
+        &mut self,
+        engine: &mut Engine,
+        slot: u32,
+        solicit: &[u8],
+    ) -> (Vec<KernelBinding>, Vec<Change>) {
+        let arrival = Arrival { link: Some(slot), vlan: Vlan::NONE, mac: None, multicast: true };
+        self.serve(engine, arrival, solicit)
     }
 
     /// Has the engine answer a Solicit in two messages, and the kernel serve what comes of it. Returns that, and what
