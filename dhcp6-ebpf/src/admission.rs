@@ -23,10 +23,10 @@ pub(crate) struct Source {
     /// Its MAC address.
     mac: u64,
     /// Its VLAN.
-    vlan: u32,
-    /// Type and transaction identifier of its last Solicit.
-    header: u32,
-    /// When that was let up.
+    vlan: u64,
+    /// Of its last Solicit that was let up.
+    fingerprint: u64,
+    /// When that was.
     at: u64,
     /// When its next message is due.
     due: u64,
@@ -92,7 +92,7 @@ pub(crate) fn verdict_of(reason: u32) -> Verdict {
 
 #[inline(always)]
 fn admit(ctx: &XdpContext, limits: &Limits, link: (u32, &Link), scratch: &mut Scratch) -> Result<(), Reason> {
-    let (kind, header) = (scratch.message.kind, scratch.message.header);
+    let kind = scratch.message.kind;
     // SAFETY: the element of an array, which the map outlives; other CPUs may write the numbers at the same time.
     let Some(buckets) = BUCKETS.get_ptr_mut(0).map(|buckets| unsafe { &mut *buckets }) else { return Ok(()) };
     // SAFETY: no arguments.
@@ -103,16 +103,19 @@ fn admit(ctx: &XdpContext, limits: &Limits, link: (u32, &Link), scratch: &mut Sc
     }
     let is_solicit = kind == MessageType::Solicit as u32;
 
-    let (mac, vlan) = (scratch.ethernet.source_word(), scratch.ethernet.vlan.bits());
-    let place = (mac ^ limits.seed ^ u64::from(vlan) << 40).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48;
+    let (mac, vlan) = (scratch.ethernet.source_word(), u64::from(scratch.ethernet.vlan.bits()));
+    let place = (mac ^ limits.seed ^ vlan << 40).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48;
     // SAFETY: as above.
     let Some(source) = SOURCES.get_ptr_mut(place as u32).map(|source| unsafe { &mut *source }) else {
         return Ok(());
     };
     if source.mac != mac || source.vlan != vlan {
-        *source = Source { mac, vlan, header: 0, at: 0, due: 0 };
+        *source = Source { mac, vlan, fingerprint: 0, at: 0, due: 0 };
     }
-    if is_solicit && source.header == header && now.wrapping_sub(source.at) < limits.retransmission {
+    let fingerprint =
+        if is_solicit && scratch.is_scanned != 0 { binding::fingerprint(ctx, scratch) } else { 0 };
+    let is_recent = now.wrapping_sub(source.at) < limits.retransmission;
+    if fingerprint != 0 && source.fingerprint == fingerprint && is_recent {
         return Err(Reason::Retransmission);
     }
     if !take(&mut source.due, limits.per_source) {
@@ -136,8 +139,8 @@ fn admit(ctx: &XdpContext, limits: &Limits, link: (u32, &Link), scratch: &mut Sc
             return Err(Reason::ClientLimit);
         }
     }
-    if is_solicit {
-        source.header = header;
+    if fingerprint != 0 {
+        source.fingerprint = fingerprint;
         source.at = now;
     }
     Ok(())

@@ -98,6 +98,28 @@ pub(crate) fn find(
     Ok(Known { element, duid: ScratchDuid { key, len, sum } })
 }
 
+/// A number that differs from Solicit to Solicit: of the DUID and the message's header.
+#[inline(always)]
+pub(crate) fn fingerprint(
+    ctx: &XdpContext,
+    Scratch { key, ethernet, scan, message, .. }: &mut Scratch,
+) -> u64 {
+    let len = u32::from(scan.duid_len);
+    let mut print = u64::from(message.header) << 32 | u64::from(len);
+    if len == 0 || len > LongBindingKey::DUID_LEN as u32 {
+        return print;
+    }
+    *key = Key([0; 18]);
+    let offset = u32::from(scan.duid_offset) + ethernet.tags_len() as u32;
+    // SAFETY: the key is longer than DUID_LEN octets, and nothing else has it now.
+    unsafe { bpf_xdp_load_bytes(ctx.ctx, offset, (&raw mut *key).cast(), len) };
+    for word in key.0 {
+        print = (print ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        print ^= print >> 32;
+    }
+    print
+}
+
 /// Where the DUID lies in the frame.
 struct DuidInFrame {
     offset: u32,

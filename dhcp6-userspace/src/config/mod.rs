@@ -157,11 +157,11 @@ impl AdmissionConfig {
 impl Default for AdmissionConfig {
     fn default() -> Self {
         Self {
-            per_source: 100,
+            per_source: 10_000,
             strangers: 50_000,
             clients: 100_000,
             relayed: 100_000,
-            retransmission: Duration::from_millis(300),
+            retransmission: Duration::from_millis(100),
         }
     }
 }

@@ -117,11 +117,11 @@ fn what_is_absent_has_the_documented_default() {
     assert_eq!(config.fast_path.pin_dir, Path::new("/sys/fs/bpf/dhcp6"));
     assert_eq!(config.fast_path.horizon, Duration::from_mins(30));
     let admission = AdmissionConfig {
-        per_source: 100,
+        per_source: 10_000,
         strangers: 50_000,
         clients: 100_000,
         relayed: 100_000,
-        retransmission: Duration::from_millis(300),
+        retransmission: Duration::from_millis(100),
     };
     assert_eq!(config.fast_path.admission, Some(admission));
     let link = &config.links[0];
