@@ -168,6 +168,8 @@ pub struct StoreStatus {
     pub commits: u64,
     /// Commits that failed.
     pub failed_commits: u64,
+    /// Seconds that the commit which is under way has taken so far, if one is: more than one or two where the disk hangs.
+    pub commit_takes: Option<u64>,
 }
 
 /// A line of `dhcp6ctl pool list`.

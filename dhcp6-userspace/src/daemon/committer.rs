@@ -7,7 +7,7 @@ use std::{
         mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::Notify;
@@ -18,6 +18,8 @@ use crate::lease::{Change, Store, StoreError};
 pub(super) struct Committer {
     /// `None` while a commit is under way.
     store: Option<Box<dyn Store>>,
+    /// When the last commit began.
+    begun: Instant,
     jobs: Sender<Job>,
     ends: Receiver<End>,
     /// Told of each end.
@@ -63,7 +65,7 @@ impl Committer {
                 door.notify_one();
             }
         })?;
-        Ok(Self { store: Some(store), jobs, ends, bell })
+        Ok(Self { store: Some(store), begun: Instant::now(), jobs, ends, bell })
     }
 
     /// The store, while no commit is under way.
@@ -76,9 +78,15 @@ impl Committer {
         self.store.is_some()
     }
 
+    /// For how long a commit has been under way; `None` where none is.
+    pub(super) fn under_way_for(&self) -> Option<Duration> {
+        (!self.is_idle()).then(|| self.begun.elapsed())
+    }
+
     /// Begins a commit. Nothing where one is under way.
     pub(super) fn begin(&mut self, changes: Vec<Change>) {
         if let Some(store) = self.store.take() {
+            self.begun = Instant::now();
             self.jobs.send(Job { store, changes }).expect("the thread lives as long as this");
         }
     }
@@ -140,12 +148,14 @@ mod tests {
         for (round, succeeds) in [(1, false), (2, true)] {
             committer.begin(vec![Change::PutClock(seen(round))]);
             assert!(!committer.is_idle() && committer.store().is_none());
+            assert!(committer.under_way_for().is_some());
             // Not begun.
             committer.begin(vec![Change::PutClock(seen(9))]);
             let outcome = committer.wait(None).expect("it is under way");
             assert_eq!(outcome.changes, [Change::PutClock(seen(round))]);
             assert_eq!(outcome.result.is_ok(), succeeds);
             assert!(committer.is_idle() && committer.wait(None).is_none());
+            assert_eq!(committer.under_way_for(), None);
         }
         assert_eq!(committer.store().unwrap().clock().unwrap(), Some(seen(2)));
     }

@@ -190,6 +190,7 @@ impl Daemon {
             last_error: None,
             commits: 1,
             failed_commits: 0,
+            commit_takes: None,
         };
         Ok(Self {
             path,

@@ -7,7 +7,7 @@ use super::{Daemon, OPERATORS_PATIENCE, kernel::Kernel, queue::Class};
 use crate::{
     control::{
         AddressRow, Cleared, FastPathStatus, LeaseRow, LinkStatus, PoolDetail, PoolRow, PrefixRow, Query,
-        Queued, ReceiveBuffer, Released, Response, SlowPathCounters, Status, Text,
+        Queued, ReceiveBuffer, Released, Response, SlowPathCounters, Status, StoreStatus, Text,
     },
     engine::{LeaseView, Owner, ResourceView},
     lease::LeaseState,
@@ -132,7 +132,10 @@ impl Daemon {
                     .unwrap_or_default(),
                 asked_for: RECEIVE_BUFFER,
             },
-            store: self.store_status.clone(),
+            store: StoreStatus {
+                commit_takes: self.committer.under_way_for().map(|age| age.as_secs()),
+                ..self.store_status.clone()
+            },
             last_reload: self.last_reload.clone(),
         }
     }

@@ -236,6 +236,7 @@ mod tests {
                     last_error: None,
                     commits: 5,
                     failed_commits: 1,
+                    commit_takes: None,
                 },
                 last_reload: None,
             },

@@ -115,11 +115,18 @@ fn an_operator_is_answered_while_the_disk_hangs() -> Result<()> {
     let reloaded = service.server.ctl(&["config", "reload"])?;
     let said = String::from_utf8_lossy(&reloaded.stderr);
     ensure!(!reloaded.status.success() && said.contains("does not take changes"), "{said}");
-    service.server.ctl_json(&["status"])?;
+    // Two questions have waited for two seconds each.
+    let status = service.server.ctl_json(&["status"])?;
+    let takes = status["store"]["commit_takes"].as_u64();
+    ensure!(takes.is_some_and(|seconds| (3..=began.elapsed().as_secs()).contains(&seconds)), "{status}");
+    let text = String::from_utf8(service.server.ctl(&["status"])?.stdout)?;
+    ensure!(text.contains("one HANGS for"), "{text}");
     ensure!(began.elapsed() < Duration::from_secs(10), "it took {:?}", began.elapsed());
     drop(disk);
     // Then all of it is done.
     service.server.ctl_json(&["config", "reload"])?;
+    let status = service.server.ctl_json(&["status"])?;
+    ensure!(status["store"]["commit_takes"].as_u64().is_none_or(|seconds| seconds == 0), "{status}");
     service.server.kill()?;
     service.server.restart()?;
     let lease = service.server.ctl_json(&["lease", "show", &address])?;

@@ -96,6 +96,10 @@ impl ForPeople for Status {
             (true, _) => "ok".to_owned(),
             (false, error) => format!("FAILING, nothing new is promised: {}", or_dash(error.as_ref())),
         };
+        let commit = match store.commit_takes {
+            None | Some(0) => String::new(),
+            Some(seconds) => format!(", one HANGS for {seconds} s: what is new waits for the disk"),
+        };
         let maps = fast_path_maps.as_ref().map_or_else(
             || "off".to_owned(),
             |maps| format!("maps in {}, {} bindings refused", maps.pin_dir.display(), maps.refused_bindings),
@@ -118,7 +122,7 @@ impl ForPeople for Status {
         format!(
             "dhcp6d {version}, process {pid}, since {since}\n\
              server DUID  {server_duid}\n\
-             store        {} {store_state}, {} commits, {} failed\n\
+             store        {} {store_state}, {} commits, {} failed{commit}\n\
              fast path    {maps}\n\
              reload       {reload}\n{buffer}\n{links}",
             store.kind, store.commits, store.failed_commits

@@ -263,6 +263,7 @@ pub(super) mod tests {
                         last_error: None,
                         commits: 0,
                         failed_commits: 0,
+                        commit_takes: None,
                     },
                     last_reload: None,
                 },
