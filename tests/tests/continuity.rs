@@ -240,12 +240,18 @@ fn an_interface_that_comes_again_is_served_again() -> Result<()> {
     server.restart()?;
     let status = server.ctl_json(&["status"])?;
     assert_eq!(status["fast_path"][0]["interface"], SERVER_INTERFACE, "{status}: {}", server.log());
+    assert!(status["fast_path"][0]["warning"].is_null(), "generic mode is what was asked for: {status}");
     // A bridge has no native XDP. That `auto` has come to generic mode is no reason to begin anew with each reload.
     server.configure(|text| text.replace("mode = \"generic\"", "mode = \"auto\""))?;
     server.stop()?;
     server.restart()?;
     server.ctl_json(&["config", "reload"])?;
-    assert_eq!(server.ctl_json(&["status"])?["fast_path"][0]["mode"], "generic");
+    let status = server.ctl_json(&["status"])?;
+    assert_eq!(status["fast_path"][0]["mode"], "generic");
+    let warning = status["fast_path"][0]["warning"].as_str().context("a warning")?;
+    assert!(warning.starts_with("srv0 has no native XDP"), "{warning}");
+    let table = String::from_utf8(server.ctl(&["status"])?.stdout)?;
+    assert!(table.contains(&format!("\nwarning      {warning}\n")), "{table}");
     Ok(())
 }
 

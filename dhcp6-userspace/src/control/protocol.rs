@@ -142,6 +142,8 @@ pub struct FastPathRow {
     pub interface: String,
     /// `native` or `generic`.
     pub mode: String,
+    /// What an operator should know of it, such as that it is slower than it could be.
+    pub warning: Option<String>,
 }
 
 /// The fast path in [`Status`].

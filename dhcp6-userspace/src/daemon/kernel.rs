@@ -301,12 +301,14 @@ impl Kernel {
         (grants.collect(), is_complete)
     }
 
-    pub(super) fn rows(&self) -> Vec<FastPathRow> {
+    /// Where the program runs, with this `mode` in the configuration.
+    pub(super) fn rows(&self, setting: XdpModeSetting) -> Vec<FastPathRow> {
         self.fast_path
             .attachments()
             .map(|attachment| FastPathRow {
                 interface: attachment.interface.clone(),
                 mode: attachment.mode.name().to_owned(),
+                warning: warning(attachment, setting),
             })
             .collect()
     }
@@ -354,10 +356,20 @@ fn entry(binding: &KernelBinding, clock: &Clock, stamp: Stamp) -> BindingEntry {
     BindingEntry::new(binding, clock.boottime_of(binding.serve_until), stamp)
 }
 
+/// What an operator should know of an attachment under this `mode` in the configuration: who has asked for generic mode
+/// knows what it is.
+fn warning(attachment: &Attachment, setting: XdpModeSetting) -> Option<String> {
+    let Attachment { interface, mode, .. } = attachment;
+    let is_fallback = *mode == AttachedMode::Generic && setting == XdpModeSetting::Auto;
+    is_fallback.then(|| {
+        format!("{interface} has no native XDP: the fast path runs in the network stack, and slower")
+    })
+}
+
 fn announce(attachment: &Attachment, setting: XdpModeSetting) {
     let Attachment { interface, mode, .. } = attachment;
-    if *mode == AttachedMode::Generic && setting == XdpModeSetting::Auto {
-        warn!("{interface} has no native XDP: the fast path runs in the network stack, and slower");
+    if let Some(warning) = warning(attachment, setting) {
+        warn!("{warning}");
     }
     info!("the fast path answers on {interface} in {} mode", mode.name());
 }

@@ -278,7 +278,7 @@ impl Daemon {
         self.settle(None);
         self.keep_store();
         self.settle(None);
-        if self.kernel.as_ref().is_some_and(|kernel| !kernel.rows().is_empty()) {
+        if self.kernel.as_ref().is_some_and(|kernel| !kernel.rows(self.config.fast_path.mode).is_empty()) {
             let horizon = humantime::format_duration(self.config.fast_path.horizon);
             info!(
                 "the fast path goes on answering known clients, for {horizon} at most; `--detach` ends that"

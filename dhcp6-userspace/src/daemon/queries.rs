@@ -120,7 +120,9 @@ impl Daemon {
                     }
                 })
                 .collect(),
-            fast_path: self.kernel.as_ref().map(Kernel::rows).unwrap_or_default(),
+            fast_path: { self.kernel.iter() }
+                .flat_map(|kernel| kernel.rows(self.config.fast_path.mode))
+                .collect(),
             fast_path_maps: self.kernel.as_ref().map(|kernel| FastPathStatus {
                 pin_dir: self.config.fast_path.pin_dir.clone(),
                 refused_bindings: kernel.refused,

@@ -324,7 +324,7 @@ dhcp6_store_failed_commits_total 1
     fn a_fast_path_is_shown_by_interface_and_reason() {
         let mut snapshot = snapshot();
         snapshot.status.fast_path =
-            vec![FastPathRow { interface: "eth1".to_owned(), mode: "native".to_owned() }];
+            vec![FastPathRow { interface: "eth1".to_owned(), mode: "native".to_owned(), warning: None }];
         snapshot.status.fast_path_maps =
             Some(FastPathStatus { pin_dir: PathBuf::new(), refused_bindings: 9 });
         snapshot.fast_path = vec![InterfaceCounters {

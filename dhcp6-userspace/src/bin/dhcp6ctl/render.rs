@@ -92,6 +92,10 @@ impl ForPeople for Status {
                 [link.name.clone(), or_dash(interface), or_dash(link.address), mode(interface)]
             }),
         );
+        let mut warnings = String::new();
+        for warning in fast_path.iter().filter_map(|row| row.warning.as_ref()) {
+            warnings.extend(["warning      ", warning, "\n"]);
+        }
         let store_state = match (store.ok, &store.last_error) {
             (true, _) => "ok".to_owned(),
             (false, error) => format!("FAILING, nothing new is promised: {}", or_dash(error.as_ref())),
@@ -124,7 +128,7 @@ impl ForPeople for Status {
              server DUID  {server_duid}\n\
              store        {} {store_state}, {} commits, {} failed{commit}\n\
              fast path    {maps}\n\
-             reload       {reload}\n{buffer}\n{links}",
+             reload       {reload}\n{buffer}{warnings}\n{links}",
             store.kind, store.commits, store.failed_commits
         )
     }

@@ -253,7 +253,11 @@ pub(super) mod tests {
                     since: "2026-11-23T15:03:16Z".to_owned(),
                     server_duid: String::new(),
                     links: Vec::new(),
-                    fast_path: vec![FastPathRow { interface: "eth1".to_owned(), mode: "native".to_owned() }],
+                    fast_path: vec![FastPathRow {
+                        interface: "eth1".to_owned(),
+                        mode: "native".to_owned(),
+                        warning: None,
+                    }],
                     fast_path_maps: Some(FastPathStatus { pin_dir: PathBuf::new(), refused_bindings: 0 }),
                     receive_buffer: ReceiveBuffer::default(),
                     store: StoreStatus {
