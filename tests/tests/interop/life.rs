@@ -26,8 +26,8 @@ use crate::{
     table::Feature,
 };
 
-/// How long a client may take for a step.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// How long a client may take for a step, on a machine that runs all of them at once.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The address that the server leases first.
 const FIRST: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 0x1000);
@@ -175,6 +175,8 @@ impl Scene<'_> {
         self.done.push(Feature::TwoMessages);
 
         self.home.cut_power()?;
+        // A slow start may have had the client repeat its Solicit.
+        let before = (server.replies()?, server.answered()?);
         self.home.start()?;
         // Matrix rows S-17 and E-31.
         until("the same leases after the power cut", || Ok(self.has(&first)?.then_some(())))?;
@@ -182,7 +184,11 @@ impl Scene<'_> {
         let kernel_can = self.session.is_answered_by_kernel() && self.client.fast_path.is_ok();
         match self.plane {
             Plane::Native | Plane::Generic if kernel_can => {
-                ensure!((server.replies()?, server.answered()?) == (1, 1), "the kernel answers");
+                let now = (server.replies()?, server.answered()?);
+                ensure!(
+                    now.0 == before.0 && now.1 > before.1,
+                    "the kernel answers: Replies of daemon and kernel were {before:?} and are {now:?}"
+                );
                 self.done.push(Feature::FastPath(self.plane));
             }
             _ => ensure!(server.answered()? == 0, "the daemon answers"),
