@@ -169,9 +169,33 @@ pub fn in_fragments(frame: &[u8], first: u16) -> [Vec<u8>; 2] {
     [fragment(0, true, head), fragment(first, false, tail)]
 }
 
+/// Type of the tags of 802.1Q.
+pub const C_TAG: u16 = 0x8100;
+/// Type of the tags of 802.1ad.
+pub const S_TAG: u16 = 0x88a8;
+
 /// The frame on a VLAN.
 pub fn on_vlan(frame: &[u8], id: u16) -> Vec<u8> {
-    [&frame[..12], &0x8100_u16.to_be_bytes(), &id.to_be_bytes(), &frame[12..]].concat()
+    with_tags(frame, &[(C_TAG, id)])
+}
+
+/// The frame with tags, the outer one first: each with its type, and its priority and identifier.
+pub fn with_tags(frame: &[u8], tags: &[(u16, u16)]) -> Vec<u8> {
+    let tags = tags.iter().flat_map(|(tpid, tci)| [tpid.to_be_bytes(), tci.to_be_bytes()].concat());
+    frame[..12].iter().copied().chain(tags).chain(frame[12..].iter().copied()).collect()
+}
+
+/// The tags of a frame, the outer one first, and the frame without them.
+pub fn split_tags(frame: &[u8]) -> (Vec<(u16, u16)>, Vec<u8>) {
+    let mut tags = Vec::new();
+    let mut rest = &frame[12..];
+    while let [a, b, c, d, behind @ ..] = rest
+        && [C_TAG, S_TAG].contains(&u16::from_be_bytes([*a, *b]))
+    {
+        tags.push((u16::from_be_bytes([*a, *b]), u16::from_be_bytes([*c, *d])));
+        rest = behind;
+    }
+    (tags, [&frame[..12], rest].concat())
 }
 
 /// A Reply's or Advertise's frame, taken apart.

@@ -9,6 +9,8 @@ mod reload;
 mod service;
 mod stats;
 mod taking_up;
+mod vlan_offload;
+mod vlan_table;
 
 use std::{
     future::poll_fn,
@@ -19,10 +21,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use dhcp6_common::{
-    Vlan,
-    wire::{Duid, MESSAGE_HEADER_LEN, MessageType, OptionCode, OptionWalker},
-};
+use dhcp6_common::wire::{Duid, MESSAGE_HEADER_LEN, MessageType, OptionCode, OptionWalker};
 use tokio::{
     signal::unix::{SignalKind, signal},
     task::yield_now,
@@ -170,6 +169,7 @@ impl Daemon {
         say_what_waits(&engine);
         warn_of_small_neighbor_table(&engine);
         let interfaces = interfaces(&config, INTERFACE_PATIENCE)?;
+        vlan_offload::check(&config, &interfaces)?;
         let sockets = Listener::open_all(&config, &interfaces, &mut manager)?;
         let control = ControlServer::listen(&config.control_socket).with_context(|| {
             format!("cannot listen on the control socket {}", config.control_socket.display())
@@ -274,6 +274,10 @@ impl Daemon {
         info!("stopping");
         service::say_stopping();
         self.round();
+        while self.sockets.iter().any(|listener| listener.socket.has_rest()) {
+            let (answers, _) = self.take_in();
+            self.finish_round(answers);
+        }
         self.handle_all(Instant::now() + LAST_WORDS);
         self.settle(None);
         self.keep_store();
@@ -383,15 +387,22 @@ impl Daemon {
         let share = TAKEN_IN.div_ceil(self.sockets.len());
         let mut answers = Vec::new();
         let mut emptied = 0;
-        for (index, Listener { link, observer, socket }) in self.sockets.iter_mut().enumerate() {
+        for (index, Listener { links, observer, socket }) in self.sockets.iter_mut().enumerate() {
             for _ in 0..share {
                 match socket.receive() {
                     Ok(Some(datagram)) => {
-                        let Datagram { path, payload, arrived } = datagram;
+                        let Datagram { path, payload, arrived, fault } = datagram;
                         self.stats.received(Engine::message_type(payload));
+                        let link = links.link_of(path.vlan());
+                        let is_foreign = path.frame.is_some() && link.is_none();
+                        if let Some(reason) = fault.or(is_foreign.then_some(DropReason::UnknownLink)) {
+                            self.stats.dropped(reason);
+                            continue;
+                        }
                         let multicast = path.destination.is_multicast();
-                        let mac = observer.as_mut().and_then(|observer| observer.mac_of(*path.source.ip()));
-                        let arrival = Arrival { link: *link, vlan: Vlan::NONE, mac, multicast };
+                        let observed = || observer.as_mut()?.mac_of(*path.source.ip());
+                        let mac = path.mac().or_else(observed);
+                        let arrival = Arrival { link, vlan: path.vlan(), mac, multicast };
                         let Some(glance) = self.engine.glance(arrival, payload) else {
                             match self.engine.handle(given, arrival, payload) {
                                 Ok(answer) => answers.push(Addressed { socket: index, path, given, answer }),

@@ -110,13 +110,13 @@ impl Daemon {
                 .config
                 .links
                 .iter()
-                .zip(0..)
-                .map(|(link, index)| {
-                    let listener = self.sockets.iter().find(|listener| listener.link == Some(index));
+                .map(|link| {
+                    let mut interfaces = self.sockets.iter().filter_map(|of| of.socket.interface());
+                    let interface = interfaces.find(|of| Some(&of.name) == link.interface.as_ref());
                     LinkStatus {
                         name: link.name.clone(),
                         interface: link.interface.clone(),
-                        address: listener.and_then(|of| of.socket.interface()).map(|of| of.link_local),
+                        address: interface.map(|of| of.link_local),
                     }
                 })
                 .collect(),

@@ -11,7 +11,7 @@ use super::{
     listeners::{Listener, interfaces},
     say_what_waits, service,
     taking_up::take_up,
-    warn_of_small_neighbor_table,
+    vlan_offload, warn_of_small_neighbor_table,
 };
 use crate::{
     config::Config,
@@ -44,6 +44,7 @@ impl Daemon {
         let config = Config::load(&self.path)?;
         self.check_what_stays(&config)?;
         let interfaces = interfaces(&config, Duration::ZERO)?;
+        vlan_offload::check(&config, &interfaces)?;
         let listeners = Listener::plan(&config, &interfaces, &self.sockets)?;
         // What the store holds is all that was promised, once nothing waits to be written.
         if !self.settle(Some(OPERATORS_PATIENCE)) {
@@ -60,7 +61,7 @@ impl Daemon {
         }
         self.engine = engine;
         let drops = self.socket_drops();
-        let before: Vec<_> = self.sockets.iter().map(Listener::interface_index).collect();
+        let before: Vec<_> = self.sockets.iter().map(Listener::place).collect();
         self.sockets = Listener::carry_out(listeners, mem::take(&mut self.sockets));
         self.stats.earlier_socket_drops += drops - self.socket_drops();
         self.redirect_what_waits(&before);
@@ -73,17 +74,16 @@ impl Daemon {
     }
 
     /// Has the messages that wait be answered by the listeners that are there now, by the interfaces that they came in on;
-    /// `before` are the indexes of those that the listeners of before were on. What came in on one that is not served any
-    /// more is dropped.
-    fn redirect_what_waits(&mut self, before: &[Option<u32>]) {
-        let now: Vec<_> = self.sockets.iter().map(Listener::interface_index).collect();
+    /// `before` is where the listeners of before were. What came in on a link that is not served any more is dropped.
+    fn redirect_what_waits(&mut self, before: &[(Option<u32>, bool)]) {
+        let now: Vec<_> = self.sockets.iter().map(Listener::place).collect();
         let gone = self.queue.retain(|received| {
-            let Some(socket) = now.iter().position(|index| *index == before[received.socket]) else {
+            let Some(socket) = now.iter().position(|place| *place == before[received.socket]) else {
                 return false;
             };
             received.socket = socket;
-            received.arrival.link = self.sockets[socket].link;
-            true
+            received.arrival.link = self.sockets[socket].links.link_of(received.arrival.vlan);
+            received.path.frame.is_none() || received.arrival.link.is_some()
         });
         for _ in 0..gone {
             self.stats.dropped(DropReason::UnknownLink);

@@ -116,9 +116,13 @@ pub struct Answer {
     pub needs_commit: bool,
 }
 
-/// Why a message is not answered. The last five are the daemon's.
+/// Why a message is not answered. The first two and the last five are the daemon's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum DropReason {
+    /// A tagged frame that is no UDP datagram from one host.
+    BadFrame,
+    /// A tagged frame whose UDP checksum is wrong.
+    BadChecksum,
     /// Shorter than type and transaction identifier.
     TooShort,
     /// A message type that RFC 9915 does not define.
@@ -171,7 +175,9 @@ pub enum DropReason {
 
 impl DropReason {
     /// Every reason.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 26] = [
+        Self::BadFrame,
+        Self::BadChecksum,
         Self::TooShort,
         Self::UnknownType,
         Self::Malformed,
@@ -201,6 +207,8 @@ impl DropReason {
     /// The name in counters and JSON.
     pub fn name(self) -> &'static str {
         match self {
+            Self::BadFrame => "bad_frame",
+            Self::BadChecksum => "bad_checksum",
             Self::TooShort => "too_short",
             Self::UnknownType => "unknown_type",
             Self::Malformed => "malformed",

@@ -33,7 +33,7 @@ impl InheritedSocket {
             // The kernel keeps the index of an interface, and tells the name that belongs to it now: none where the
             // interface is gone.
             let device = self.0.device()?;
-            Ok(self.is_here(Domain::IPV6)?
+            Ok(self.is_here(Domain::IPV6, Type::DGRAM)?
                 && self.0.protocol()? == Some(Protocol::UDP)
                 && self.0.only_v6()?
                 && self.0.local_addr()?.as_socket_ipv6() == Some(any)
@@ -45,18 +45,28 @@ impl InheritedSocket {
 
     /// Whether this is what [`FrameObserver`](super::FrameObserver) opens on an interface of this network namespace.
     pub fn observes(&self, interface: &Interface) -> bool {
+        self.sees_frames(interface, Type::DGRAM)
+    }
+
+    /// Whether this is what [`TaggedSocket`](super::TaggedSocket) opens on an interface of this network namespace.
+    pub fn receives_tagged(&self, interface: &Interface) -> bool {
+        self.sees_frames(interface, Type::RAW)
+    }
+
+    /// Whether this is a packet socket of a kind, for all protocols on an interface.
+    fn sees_frames(&self, interface: &Interface, kind: Type) -> bool {
         let fits = || -> io::Result<bool> {
             // One whose interface is gone is bound to none.
             let all = (interface.index.cast_signed(), libc::ETH_P_ALL as u16);
-            Ok(self.is_here(Domain::PACKET)? && bound_to(&self.0)? == all)
+            Ok(self.is_here(Domain::PACKET, kind)? && bound_to(&self.0)? == all)
         };
         fits().unwrap_or(false)
     }
 
-    /// Whether this is a socket for datagrams of this network namespace.
-    fn is_here(&self, domain: Domain) -> io::Result<bool> {
+    /// Whether this is such a socket of this network namespace.
+    fn is_here(&self, domain: Domain, kind: Type) -> io::Result<bool> {
         Ok(self.0.domain()? == domain
-            && self.0.r#type()? == Type::DGRAM
+            && self.0.r#type()? == kind
             && netns_cookie_of(&self.0)? == netns_cookie()?)
     }
 

@@ -13,6 +13,12 @@ pub(crate) mod filter {
     pub(crate) const LOAD_WORD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
     pub(crate) const LOAD_HALF: u32 = libc::BPF_LD | libc::BPF_H | libc::BPF_ABS;
     pub(crate) const LOAD_OCTET: u32 = libc::BPF_LD | libc::BPF_B | libc::BPF_ABS;
+    /// With the index register added to the offset.
+    pub(crate) const LOAD_WORD_INDEXED: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_IND;
+    pub(crate) const LOAD_HALF_INDEXED: u32 = libc::BPF_LD | libc::BPF_H | libc::BPF_IND;
+    pub(crate) const LOAD_OCTET_INDEXED: u32 = libc::BPF_LD | libc::BPF_B | libc::BPF_IND;
+    /// Sets the index register.
+    pub(crate) const INDEX: u32 = libc::BPF_LDX | libc::BPF_IMM;
     pub(crate) const AND: u32 = libc::BPF_ALU | libc::BPF_AND | libc::BPF_K;
     pub(crate) const IF_EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
     pub(crate) const RETURN: u32 = libc::BPF_RET | libc::BPF_K;

@@ -9,7 +9,10 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use dhcp6_common::wire::{ALL_RELAY_AGENTS_AND_SERVERS, ALL_SERVERS};
+use dhcp6_common::{
+    Vlan,
+    wire::{ALL_RELAY_AGENTS_AND_SERVERS, ALL_SERVERS},
+};
 use nix::{
     cmsg_space, libc,
     net::if_::if_nameindex,
@@ -22,13 +25,13 @@ use nix::{
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::{io::Interest, net::UdpSocket};
 
-use super::{InheritedSocket, Interface, packet::option};
-use crate::engine::AnswerPort;
+use super::{InheritedSocket, Interface, Tags, packet::option};
+use crate::engine::{AnswerPort, DropReason};
 
 /// Octets asked of the kernel for datagrams that wait: tens of thousands of Solicits.
 pub const RECEIVE_BUFFER: usize = 16 << 20;
 /// Asked of the kernel for answers that wait: more than its neighbour table has clients in question, by default.
-const SEND_BUFFER: usize = 16 << 20;
+pub(super) const SEND_BUFFER: usize = 16 << 20;
 /// The groups of this thread's network namespace.
 const GROUPS: &str = "/proc/thread-self/net/igmp6";
 /// The longest datagram that UDP can carry.
@@ -63,6 +66,20 @@ pub struct Path {
     pub destination: Ipv6Addr,
     /// Index of the interface that it came in on.
     pub interface: u32,
+    /// Where it came in a tagged frame: the MAC address that this came from, and its tags.
+    pub frame: Option<([u8; 6], Tags)>,
+}
+
+impl Path {
+    /// The VLAN that it came from.
+    pub fn vlan(&self) -> Vlan {
+        self.frame.map_or(Vlan::NONE, |(_, tags)| tags.vlan())
+    }
+
+    /// The MAC address that it came from, where the socket tells.
+    pub fn mac(&self) -> Option<[u8; 6]> {
+        self.frame.map(|(mac, _)| mac)
+    }
 }
 
 /// A datagram that was received.
@@ -74,6 +91,8 @@ pub struct Datagram<'a> {
     pub payload: &'a [u8],
     /// When it arrived, by the wall clock.
     pub arrived: SystemTime,
+    /// Why it is no datagram, where the socket has found that: it has no payload then.
+    pub fault: Option<DropReason>,
 }
 
 impl ServerSocket {
@@ -166,18 +185,12 @@ impl ServerSocket {
     /// Datagrams that the kernel has dropped since the socket was opened, by this process or by the one that it was
     /// taken over from, because nobody read them in time.
     pub fn dropped(&self) -> u32 {
-        self.memory()[libc::SK_MEMINFO_DROPS as usize]
+        dropped(&SockRef::from(&self.socket))
     }
 
     /// How many octets of datagrams, and of the kernel's own with them, may wait.
     pub fn receive_buffer(&self) -> usize {
-        // The kernel doubles what it is asked for (socket(7)).
-        self.memory()[libc::SK_MEMINFO_RCVBUF as usize] as usize / 2
-    }
-
-    /// The numbers that ss(8) shows as skmem; zeros before Linux 4.12.
-    fn memory(&self) -> [u32; 9] {
-        option(&SockRef::from(&self.socket), libc::SOL_SOCKET, libc::SO_MEMINFO).unwrap_or_default()
+        receive_buffer(&SockRef::from(&self.socket))
     }
 
     /// Whether there is something to receive; if not, the task is woken when there is.
@@ -226,9 +239,9 @@ impl ServerSocket {
             || SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, 0, 0, 0),
             |source| SocketAddrV6::new(source.ip(), source.port(), 0, source.scope_id()),
         );
-        let path = Path { source, destination, interface };
+        let path = Path { source, destination, interface, frame: None };
         let arrived = arrived.unwrap_or_else(SystemTime::now);
-        Ok(Some(Datagram { path, payload: &self.buffer[..len], arrived }))
+        Ok(Some(Datagram { path, payload: &self.buffer[..len], arrived, fault: None }))
     }
 
     /// Sends an answer back: from the address that was spoken to, or, where that was a group, from the
@@ -238,12 +251,8 @@ impl ServerSocket {
     ///
     /// The kernel's, `WouldBlock` among them. The message is lost then, and the client will repeat its own.
     pub fn send(&self, path: &Path, port: AnswerPort, message: &[u8]) -> io::Result<()> {
-        let Path { source: to, destination, interface } = *path;
-        let port = match port {
-            AnswerPort::Client => self.port - 1,
-            AnswerPort::Relay => self.port,
-            AnswerPort::Source => to.port(),
-        };
+        let Path { source: to, destination, interface, frame: _ } = *path;
+        let port = port_number(port, self.port, to);
         let link_local = to.ip().is_unicast_link_local();
         let from = match &self.interface {
             _ if !destination.is_multicast() => destination,
@@ -295,6 +304,31 @@ fn set_up(socket: &Socket, shared: bool) -> io::Result<()> {
         socket.set_send_buffer_size(SEND_BUFFER)?;
     }
     Ok(())
+}
+
+/// What was dropped at a socket since it was opened.
+pub(super) fn dropped(socket: &Socket) -> u32 {
+    memory(socket)[libc::SK_MEMINFO_DROPS as usize]
+}
+
+/// How many octets may wait in a socket.
+pub(super) fn receive_buffer(socket: &Socket) -> usize {
+    // The kernel doubles what it is asked for (socket(7)).
+    memory(socket)[libc::SK_MEMINFO_RCVBUF as usize] as usize / 2
+}
+
+/// The numbers that ss(8) shows as skmem; zeros before Linux 4.12.
+fn memory(socket: &Socket) -> [u32; 9] {
+    option(socket, libc::SOL_SOCKET, libc::SO_MEMINFO).unwrap_or_default()
+}
+
+/// The port that an answer goes to, from a server on `own` to what has asked from `source`.
+pub(super) fn port_number(port: AnswerPort, own: u16, source: SocketAddrV6) -> u16 {
+    match port {
+        AnswerPort::Client => own - 1,
+        AnswerPort::Relay => own,
+        AnswerPort::Source => source.port(),
+    }
 }
 
 /// Has a socket be a member of a group on an interface.
