@@ -1,4 +1,4 @@
-//! Links in VLANs, without the fast path.
+//! Links in VLANs, without and with the fast path.
 
 use std::{
     net::Ipv6Addr,
@@ -224,6 +224,48 @@ fn every_exchange_goes_on_in_the_clients_vlan() -> Result<()> {
     assert_eq!(links.len(), 5, "{document}");
     for link in links {
         assert_eq!(link["address"], SERVER_LINK_LOCAL.to_string(), "{document}");
+    }
+    Ok(())
+}
+
+/// Has the server's end of the wire show VLAN tags to the XDP program.
+fn show_tags(wire: &Wire) -> Result<()> {
+    let mut command = wire.server.command("ethtool");
+    command.args(["-K", SERVER_INTERFACE, "rx-vlan-offload", "off", "rx-vlan-stag-hw-parse", "off"]);
+    run(&mut command).map(drop)
+}
+
+#[test]
+fn the_kernel_answers_in_the_clients_vlan_what_the_daemon_would() -> Result<()> {
+    if !privileged("the_kernel_answers_in_the_clients_vlan_what_the_daemon_would") {
+        return Ok(());
+    }
+    for plane in [Plane::Native, Plane::Generic] {
+        let wire = Wire::new()?;
+        show_tags(&wire)?;
+        let server = Server::start_with(&wire, plane, &ADDITIONS)?;
+        let on = TaggedClient::open(&wire.client)?;
+        introduce(&wire, [1])?;
+        for (client, (tags, link)) in (1..).zip(TAGS) {
+            let both = || -> Result<()> {
+                let by_daemon = exchange(&on, tags, client, &rapid(client))?;
+                ensure!(address_in(&by_daemon)?.segments()[2] == link, "of another link");
+                let before = server.answered()?;
+                let by_kernel = exchange(&on, tags, client, &rapid(client))?;
+                ensure!(by_kernel == by_daemon, "{by_kernel:x?} and not {by_daemon:x?}");
+                ensure!(server.answered()? == before + 1, "by the kernel");
+                Ok(())
+            };
+            both().with_context(|| format!("{plane:?}, {tags:x?}: {}", server.log()))?;
+        }
+        // Somebody in another VLAN of the same link who claims to be a client is another one.
+        let [owner, thief] = [2000, 2001].map(|outer| [(S_TAG, outer), (C_TAG, 5)]);
+        let given = address_in(&exchange(&on, &owner, 99, &rapid(99))?)?;
+        let other = address_in(&exchange(&on, &thief, 99, &rapid(99))?)?;
+        assert_ne!(given, other, "{plane:?}: the owner's address");
+        assert_eq!(address_in(&exchange(&on, &owner, 99, &rapid(99))?)?, given, "{plane:?}");
+        assert_eq!(address_in(&exchange(&on, &thief, 99, &rapid(99))?)?, other, "{plane:?}");
+        assert_eq!(server.answered()?, TAGS.len() as u64 + 2, "{plane:?}: {}", server.log());
     }
     Ok(())
 }

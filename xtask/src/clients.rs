@@ -66,6 +66,15 @@ pub(crate) const FAKETIME: Need = Need {
     arch: &["libfaketime"],
 };
 
+/// ethtool, with which operators, too, have an interface leave VLAN tags in frames.
+pub(crate) const ETHTOOL: Need = Need {
+    programs: &["ethtool"],
+    reason: "ethtool, with which the end-to-end tests set interfaces up for VLANs",
+    debian: &["ethtool"],
+    fedora: &["ethtool"],
+    arch: &["ethtool"],
+};
+
 /// Installs them, or says that they are missing: what uses them does without, skips or fails by itself.
 pub(crate) fn provide(workspace: &Workspace, clients: &[Need]) {
     let mut host = Host::new(&workspace.root);

@@ -9,7 +9,7 @@ use std::thread;
 use anyhow::{Result, bail};
 
 use self::report::{Report, Tally};
-use crate::clients::{self, DHCLIENT, DHCP6C, DHCPCD, DHCRELAY, DIBBLER, FAKETIME, NETWORKD};
+use crate::clients::{self, DHCLIENT, DHCP6C, DHCPCD, DHCRELAY, DIBBLER, ETHTOOL, FAKETIME, NETWORKD};
 use crate::setup;
 use crate::workspace::Workspace;
 use crate::{bench, build, command, fuzz, matrix};
@@ -39,7 +39,10 @@ fn steps(workspace: &Workspace, report: &mut Report) -> Option<()> {
 
     let tools = report.step("setup", |_| {
         let tools = setup::run(workspace)?;
-        clients::provide(workspace, &[DHCRELAY, DHCLIENT, DHCPCD, DHCP6C, DIBBLER, NETWORKD, FAKETIME]);
+        clients::provide(
+            workspace,
+            &[DHCRELAY, DHCLIENT, DHCPCD, DHCP6C, DIBBLER, NETWORKD, FAKETIME, ETHTOOL],
+        );
         Ok(tools)
     })?;
     report.step("format", |_| {

@@ -392,10 +392,12 @@ impl Daemon {
                 match socket.receive() {
                     Ok(Some(datagram)) => {
                         let Datagram { path, payload, arrived, fault } = datagram;
-                        self.stats.received(Engine::message_type(payload));
+                        let kind = Engine::message_type(payload);
+                        self.stats.received(kind);
                         let link = links.link_of(path.vlan());
                         let is_foreign = path.frame.is_some() && link.is_none();
-                        if let Some(reason) = fault.or(is_foreign.then_some(DropReason::UnknownLink)) {
+                        let fault = fault.or(is_foreign.then_some(DropReason::UnknownLink));
+                        if let Some(reason) = fault.or_else(|| has_wrong_source(kind, &path)) {
                             self.stats.dropped(reason);
                             continue;
                         }
@@ -577,6 +579,13 @@ impl Daemon {
             }
         }
     }
+}
+
+/// A message that only relay agents may send from where it comes from.
+fn has_wrong_source(kind: Option<MessageType>, path: &Path) -> Option<DropReason> {
+    let is_clients = kind.is_some_and(|kind| kind != MessageType::RelayForward);
+    let is_wrong = is_clients && path.destination.is_multicast() && !path.source.ip().is_unicast_link_local();
+    is_wrong.then_some(DropReason::SourceNotLinkLocal)
 }
 
 /// Whether a client's Release has waited until the kernel granted its lease anew: the client has come back since.

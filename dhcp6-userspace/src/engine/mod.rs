@@ -116,13 +116,15 @@ pub struct Answer {
     pub needs_commit: bool,
 }
 
-/// Why a message is not answered. The first two and the last five are the daemon's.
+/// Why a message is not answered. The first three and the last five are the daemon's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum DropReason {
     /// A tagged frame that is no UDP datagram from one host.
     BadFrame,
     /// A tagged frame whose UDP checksum is wrong.
     BadChecksum,
+    /// A client's message whose source is not a link-local address (RFC 9915, section 18.2).
+    SourceNotLinkLocal,
     /// Shorter than type and transaction identifier.
     TooShort,
     /// A message type that RFC 9915 does not define.
@@ -175,9 +177,10 @@ pub enum DropReason {
 
 impl DropReason {
     /// Every reason.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::BadFrame,
         Self::BadChecksum,
+        Self::SourceNotLinkLocal,
         Self::TooShort,
         Self::UnknownType,
         Self::Malformed,
@@ -209,6 +212,7 @@ impl DropReason {
         match self {
             Self::BadFrame => "bad_frame",
             Self::BadChecksum => "bad_checksum",
+            Self::SourceNotLinkLocal => "source_not_link_local",
             Self::TooShort => "too_short",
             Self::UnknownType => "unknown_type",
             Self::Malformed => "malformed",

@@ -21,7 +21,7 @@ pub(super) const FENCE: u8 = 0xfe;
 /// The share of ordinary Solicits, in percent.
 const ORDINARY: u32 = 40;
 /// The share of messages that go out in a way in which no server takes them, in percent.
-const UNTAKEN: u32 = 8;
+const UNTAKEN: u32 = 10;
 /// Lengths of the clients' DUIDs. The first has a reservation.
 const CLIENTS: [usize; 10] = [10, 10, 14, 18, 3, 1, 19, 30, 129, 130];
 
@@ -357,12 +357,13 @@ impl Sequence {
             }
             4..5 => (", on a VLAN", vec![on_vlan(&plain, 100)]),
             5..6 => (", to another port", vec![Route { destination_port: 10547, ..route }.frame(message)]),
-            6..UNTAKEN => {
+            6..8 => {
                 let route = Route { destination: SERVER_LINK_LOCAL, destination_mac: SERVER_MAC, ..route };
                 (", unicast (matrix row V-24)", vec![route.frame(message)])
             }
+            8..UNTAKEN => (", not from a link-local address", vec![global(route).frame(message)]),
             // What the server takes as any other.
-            8..10 => {
+            17..19 => {
                 (", a Destination Options header (matrix row T-12)", vec![with_destination_options(&plain)])
             }
             10..12 => (", two fragments (matrix row T-13)", in_fragments(&plain, 8).to_vec()),
@@ -371,7 +372,6 @@ impl Sequence {
                 let route = Route { source_port: 20546, ..route };
                 (", from another port (matrix row T-4)", vec![route.frame(message)])
             }
-            17..19 => (", not from a link-local address", vec![global(route).frame(message)]),
             19..21 => {
                 let route = Route { destination_mac: SERVER_MAC, ..route };
                 (", in a unicast frame (matrix row T-8)", vec![route.frame(message)])
