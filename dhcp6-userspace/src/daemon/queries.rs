@@ -220,7 +220,9 @@ impl Daemon {
             valid_until: until(lease.valid_until, lifetimes.valid).to_string(),
             in_kernel: self.kernel.as_ref().is_some_and(|kernel| kernel.serves(index))
                 && self.engine.kernel_binding_of(self.clock.now(), &owner).is_some_and(|binding| {
-                    address.is_some() && binding.address.map(|(_, address)| address) == address
+                    let address = binding.address.map(|(_, address)| Resource::from(address));
+                    let prefix = binding.prefix.map(|(_, prefix)| Resource::from(prefix));
+                    [address, prefix].contains(&Some(lease.resource))
                 }),
             state: match lease.state {
                 LeaseState::Bound => "bound".to_owned(),

@@ -4,9 +4,6 @@ use anyhow::Result;
 use dhcp6_userspace::pool::IaKind;
 use tests::netns::{RelayedWire, Wire};
 
-/// Whether the XDP program answers clients that ask for a prefix.
-const KERNEL_SERVES_PREFIXES: bool = false;
-
 /// What a client asks for, directly or through relay agents.
 pub(crate) struct Session {
     /// What the table calls it.
@@ -34,7 +31,7 @@ impl Session {
 
     /// Whether the XDP program answers a client with Rapid Commit that it knows.
     pub(crate) fn is_answered_by_kernel(&self) -> bool {
-        self.relays == 0 && (KERNEL_SERVES_PREFIXES || !self.ias.contains(&IaKind::Pd))
+        self.relays == 0
     }
 
     /// The name of the client's link.
