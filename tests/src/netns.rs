@@ -168,6 +168,15 @@ impl Wire {
         self.connect(&["index", &index.to_string()])
     }
 
+    /// Makes both interfaces anew where they were taken away; the server's gets another index.
+    ///
+    /// # Errors
+    ///
+    /// What iproute2 says.
+    pub fn connect_anew(&self) -> Result<()> {
+        self.connect(&[])
+    }
+
     fn connect(&self, server_end: &[&str]) -> Result<()> {
         let Self { server, client } = self;
         run(Command::new("ip")

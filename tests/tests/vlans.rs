@@ -452,3 +452,29 @@ fn the_fast_path_refuses_an_interface_that_hides_vlans() -> Result<()> {
     exchange(&TaggedClient::open(&wire.client)?, &[(C_TAG, 100)], 1, &rapid(1))?;
     Ok(())
 }
+
+#[test]
+fn links_in_vlans_come_back_with_their_interface() -> Result<()> {
+    if !privileged("links_in_vlans_come_back_with_their_interface") {
+        return Ok(());
+    }
+    let wire = Wire::new()?;
+    let server = Server::start_with(&wire, Plane::DaemonOnly, &ADDITIONS)?;
+    let address = address_in(&exchange(&TaggedClient::open(&wire.client)?, &TAG, 1, &rapid(1))?)?;
+    // Down and up: a packet socket hears of that, once.
+    for state in ["down", "up"] {
+        run(wire.server.command("ip").args(["link", "set", SERVER_INTERFACE, state]))?;
+    }
+    std::thread::sleep(Duration::from_millis(1500));
+    assert_eq!(address_in(&exchange(&TaggedClient::open(&wire.client)?, &TAG, 1, &rapid(1))?)?, address);
+    wire.reconnect()?;
+    let started = Instant::now();
+    while !server.log().contains("interface srv0 is back") {
+        ensure!(started.elapsed() < 3 * SOON, "{}", server.log());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(address_in(&exchange(&TaggedClient::open(&wire.client)?, &TAG, 1, &rapid(1))?)?, address);
+    let stats = server.ctl_json(&["stats"])?;
+    assert_eq!(stats["slow_path"]["receive_errors"], 0, "{stats}");
+    Ok(())
+}

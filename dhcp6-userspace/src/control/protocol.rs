@@ -131,6 +131,9 @@ pub struct LinkStatus {
     pub name: String,
     /// Its interface; none where it is reached through relay agents only.
     pub interface: Option<String>,
+    /// Whether the interface is gone. It is served again when it is back.
+    #[serde(default)]
+    pub interface_missing: bool,
     /// The source of all replies on the interface.
     pub address: Option<Ipv6Addr>,
 }

@@ -1,12 +1,10 @@
 //! The interfaces that are served, and the sockets on them.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     io,
     os::fd::{AsFd, BorrowedFd},
     task::{Context, Poll},
-    thread,
-    time::{Duration, Instant},
 };
 
 use anyhow::Result;
@@ -21,8 +19,7 @@ use crate::{
     config::{Config, LinkConfig},
     engine::AnswerPort,
     net::{
-        Datagram, FrameObserver, InheritedSocket, Interface, InterfaceError, Path, ServerSocket, SocketError,
-        TaggedSocket,
+        Datagram, FrameObserver, InheritedSocket, Interface, Path, ServerSocket, SocketError, TaggedSocket,
     },
 };
 
@@ -206,7 +203,8 @@ impl Place<'_> {
 
     /// Whether a listener is the one for this place.
     fn has(&self, listener: &Listener) -> bool {
-        listener.socket.is_tagged() == self.is_tagged() && listener.socket.interface() == self.interface
+        listener.socket.is_tagged() == self.is_tagged()
+            && is_same(listener.socket.interface(), self.interface)
     }
 
     /// Makes a listener of the sockets that an earlier daemon has left, as far as they fit.
@@ -281,7 +279,7 @@ impl Listener {
             let index = |interface: Option<&Interface>| interface.map(|interface| interface.index);
             let outdated = before.iter().filter(|listener| {
                 let old = listener.socket.interface();
-                old != interface && old.is_some() && index(old) == index(interface)
+                !is_same(old, interface) && old.is_some() && index(old) == index(interface)
             });
             let mut is_shared = relayed;
             for listener in outdated {
@@ -342,36 +340,15 @@ impl Listener {
     }
 }
 
+/// Whether these are one interface with the same addresses, or both all interfaces.
+fn is_same(one: Option<&Interface>, other: Option<&Interface>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => one.is_same(other),
+        (one, other) => one.is_none() && other.is_none(),
+    }
+}
+
 /// What was taken over, unless the kernel refuses it.
 fn usable<T>(taken_over: Result<T, SocketError>) -> Option<T> {
     taken_over.inspect_err(|failure| warn!("{failure}: the socket of an earlier daemon is opened anew")).ok()
-}
-
-/// The interfaces of the links that have one, by the links' index. Those without a link-local address are waited for.
-pub(super) fn interfaces(config: &Config, patience: Duration) -> Result<Vec<(u32, Interface)>> {
-    let deadline = Instant::now() + patience;
-    let mut found: HashMap<&str, Interface> = HashMap::new();
-    let mut interfaces = Vec::new();
-    for (link, index) in config.links.iter().zip(0..) {
-        let Some(name) = link.interface.as_deref() else { continue };
-        let interface = match found.get(name) {
-            Some(interface) => interface.clone(),
-            None => wait_for_interface(name, deadline)?,
-        };
-        found.entry(name).or_insert_with(|| interface.clone());
-        interfaces.push((index, interface));
-    }
-    Ok(interfaces)
-}
-
-/// Looks an interface up, and waits for its link-local address where it has just come up.
-fn wait_for_interface(name: &str, deadline: Instant) -> Result<Interface, InterfaceError> {
-    loop {
-        match Interface::find(name) {
-            Err(InterfaceError::NoLinkLocal(_)) if Instant::now() < deadline => {
-                thread::sleep(Duration::from_millis(100));
-            }
-            found => return found,
-        }
-    }
 }

@@ -3,6 +3,7 @@
 mod committer;
 mod kernel;
 mod listeners;
+mod presence;
 mod queries;
 mod queue;
 mod reload;
@@ -33,7 +34,8 @@ pub use self::service::ServiceManager;
 use self::{
     committer::{Committer, Outcome},
     kernel::Kernel,
-    listeners::{Listener, interfaces},
+    listeners::Listener,
+    presence::Presence,
     queue::{Class, Queue},
     stats::Stats,
     taking_up::{hold_on, take_up},
@@ -126,6 +128,7 @@ pub struct Daemon {
     store_status: StoreStatus,
     /// While the log says that the store fails: how many commits had failed when that was looked at last.
     store_failures: Option<u64>,
+    presence: Presence,
     sockets: Vec<Listener>,
     manager: ServiceManager,
     kernel: Option<Kernel>,
@@ -168,7 +171,8 @@ impl Daemon {
 
         say_what_waits(&engine);
         warn_of_small_neighbor_table(&engine);
-        let interfaces = interfaces(&config, INTERFACE_PATIENCE)?;
+        let presence = Presence::find(&config, INTERFACE_PATIENCE)?;
+        let interfaces = presence.by_link(&config);
         vlan_offload::check(&config, &interfaces)?;
         let sockets = Listener::open_all(&config, &interfaces, &mut manager)?;
         let control = ControlServer::listen(&config.control_socket).with_context(|| {
@@ -210,6 +214,7 @@ impl Daemon {
             waiting: Vec::new(),
             store_status,
             store_failures: None,
+            presence,
             sockets,
             manager,
             kernel,
@@ -294,6 +299,7 @@ impl Daemon {
     fn tick(&mut self) {
         self.expire();
         self.finish_round(Vec::new());
+        self.look_after_interfaces();
         self.look_after_store();
         if let Some(kernel) = &mut self.kernel {
             kernel.flush_logs();
@@ -384,7 +390,7 @@ impl Daemon {
         let now = Instant::now();
         let wall = SystemTime::now();
         let given = self.clock.now();
-        let share = TAKEN_IN.div_ceil(self.sockets.len());
+        let share = TAKEN_IN.div_ceil(self.sockets.len().max(1));
         let mut answers = Vec::new();
         let mut emptied = 0;
         for (index, Listener { links, observer, socket }) in self.sockets.iter_mut().enumerate() {

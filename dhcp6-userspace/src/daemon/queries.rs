@@ -6,8 +6,9 @@ use tracing::warn;
 use super::{Daemon, OPERATORS_PATIENCE, kernel::Kernel, queue::Class};
 use crate::{
     control::{
-        AddressRow, Cleared, FastPathStatus, LeaseRow, LinkStatus, PoolDetail, PoolRow, PrefixRow, Query,
-        Queued, ReceiveBuffer, Released, Response, SlowPathCounters, Status, StoreStatus, Text,
+        AddressRow, Cleared, FastPathRow, FastPathStatus, LeaseRow, LinkStatus, PoolDetail, PoolRow,
+        PrefixRow, Query, Queued, ReceiveBuffer, Released, Response, SlowPathCounters, Status, StoreStatus,
+        Text,
     },
     engine::{LeaseView, Owner, ResourceView},
     lease::LeaseState,
@@ -100,6 +101,18 @@ impl Daemon {
         self.sockets.iter().map(|listener| u64::from(listener.socket.dropped())).sum()
     }
 
+    /// The interfaces that the kernel answers on, by their names of now.
+    fn fast_path_rows(&self) -> Vec<FastPathRow> {
+        { self.kernel.iter() }
+            .flat_map(|kernel| kernel.rows(self.config.fast_path.mode))
+            .filter(|row| self.presence.has_fast_path(&row.interface))
+            .map(|row| {
+                let now = self.presence.get(&row.interface).and_then(|state| state.now.as_ref());
+                FastPathRow { interface: now.map_or(row.interface, |now| now.name.clone()), ..row }
+            })
+            .collect()
+    }
+
     fn status(&self) -> Status {
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -111,18 +124,18 @@ impl Daemon {
                 .links
                 .iter()
                 .map(|link| {
-                    let mut interfaces = self.sockets.iter().filter_map(|of| of.socket.interface());
-                    let interface = interfaces.find(|of| Some(&of.name) == link.interface.as_ref());
+                    let name = link.interface.as_ref();
+                    let state = name.and_then(|name| self.presence.get(name));
+                    let interface = state.and_then(|state| state.now.as_ref());
                     LinkStatus {
                         name: link.name.clone(),
-                        interface: link.interface.clone(),
+                        interface: interface.map(|of| &of.name).or(name).cloned(),
+                        interface_missing: name.is_some() && interface.is_none(),
                         address: interface.map(|of| of.link_local),
                     }
                 })
                 .collect(),
-            fast_path: { self.kernel.iter() }
-                .flat_map(|kernel| kernel.rows(self.config.fast_path.mode))
-                .collect(),
+            fast_path: self.fast_path_rows(),
             fast_path_maps: self.kernel.as_ref().map(|kernel| FastPathStatus {
                 pin_dir: self.config.fast_path.pin_dir.clone(),
                 refused_bindings: kernel.refused,

@@ -1,22 +1,17 @@
 //! Another configuration for a running server: all of it or none of it.
 
-use std::{mem, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use tracing::{error, info};
 
 use super::{
-    Daemon, OPERATORS_PATIENCE,
-    kernel::Kernel,
-    listeners::{Listener, interfaces},
-    say_what_waits, service,
-    taking_up::take_up,
-    vlan_offload, warn_of_small_neighbor_table,
+    Daemon, OPERATORS_PATIENCE, kernel::Kernel, listeners::Listener, presence::by_link, say_what_waits,
+    service, taking_up::take_up, vlan_offload, warn_of_small_neighbor_table,
 };
 use crate::{
     config::Config,
     control::{ReloadStatus, Reloaded},
-    engine::DropReason,
 };
 
 impl Daemon {
@@ -43,7 +38,8 @@ impl Daemon {
     fn try_reload(&mut self) -> Result<()> {
         let config = Config::load(&self.path)?;
         self.check_what_stays(&config)?;
-        let interfaces = interfaces(&config, Duration::ZERO)?;
+        let presence = self.presence.of(&config, Duration::ZERO)?;
+        let interfaces = by_link(&config, &presence);
         vlan_offload::check(&config, &interfaces)?;
         let listeners = Listener::plan(&config, &interfaces, &self.sockets)?;
         // What the store holds is all that was promised, once nothing waits to be written.
@@ -54,40 +50,15 @@ impl Daemon {
         let engine = take_up(&config, *self.engine.server_duid(), store, self.clock.now())?;
         let kernel = Kernel::start(&config, &engine, self.clock, &interfaces).context("no fast path")?;
         // From here on nothing fails. The kernel's promises of before are in the store as well.
-        let refused = self.kernel.as_ref().map_or(0, |before| before.refused);
-        self.kernel = kernel;
-        if let Some(kernel) = &mut self.kernel {
-            kernel.refused += refused;
-        }
+        self.replace_kernel(kernel);
         self.engine = engine;
-        let drops = self.socket_drops();
-        let before: Vec<_> = self.sockets.iter().map(Listener::place).collect();
-        self.sockets = Listener::carry_out(listeners, mem::take(&mut self.sockets));
-        self.stats.earlier_socket_drops += drops - self.socket_drops();
-        self.redirect_what_waits(&before);
+        self.replace_sockets(|before| Listener::carry_out(listeners, before));
+        self.presence.replace(presence);
         self.config = config;
-        self.manager.keep(&self.sockets);
         self.sockets.iter().for_each(Listener::announce);
         say_what_waits(&self.engine);
         warn_of_small_neighbor_table(&self.engine);
         Ok(())
-    }
-
-    /// Has the messages that wait be answered by the listeners that are there now, by the interfaces that they came in on;
-    /// `before` is where the listeners of before were. What came in on a link that is not served any more is dropped.
-    fn redirect_what_waits(&mut self, before: &[(Option<u32>, bool)]) {
-        let now: Vec<_> = self.sockets.iter().map(Listener::place).collect();
-        let gone = self.queue.retain(|received| {
-            let Some(socket) = now.iter().position(|place| *place == before[received.socket]) else {
-                return false;
-            };
-            received.socket = socket;
-            received.arrival.link = self.sockets[socket].links.link_of(received.arrival.vlan);
-            received.path.frame.is_none() || received.arrival.link.is_some()
-        });
-        for _ in 0..gone {
-            self.stats.dropped(DropReason::UnknownLink);
-        }
     }
 
     /// Refuses what only a restart can change.

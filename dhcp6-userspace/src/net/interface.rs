@@ -58,6 +58,12 @@ pub(super) fn netns_cookie_of(socket: &Socket) -> io::Result<u64> {
 }
 
 impl Interface {
+    /// Whether another is this one, with the same addresses, whatever their names are.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let Self { name: _, index, mac, link_local } = self;
+        (*index, *mac, *link_local) == (other.index, other.mac, other.link_local)
+    }
+
     /// Looks an interface up by its name.
     ///
     /// # Errors

@@ -11,6 +11,7 @@ pub(crate) mod packet;
 mod request;
 mod socket;
 mod tagged;
+mod watch;
 
 pub use features::{VlanFeatures, vlan_offload};
 pub use frame::Tags;
@@ -20,3 +21,4 @@ pub use membership::{hold_group, release_group};
 pub use observer::FrameObserver;
 pub use socket::{Datagram, Path, RECEIVE_BUFFER, ServerSocket, SocketError};
 pub use tagged::TaggedSocket;
+pub use watch::{InterfaceNews, InterfaceWatch};

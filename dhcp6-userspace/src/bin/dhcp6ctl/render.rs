@@ -89,7 +89,9 @@ impl ForPeople for Status {
             ["LINK", "INTERFACE", "ADDRESS", "FAST PATH"],
             links.iter().map(|link| {
                 let interface = link.interface.as_ref();
-                [link.name.clone(), or_dash(interface), or_dash(link.address), mode(interface)]
+                let address =
+                    if link.interface_missing { "missing".to_owned() } else { or_dash(link.address) };
+                [link.name.clone(), or_dash(interface), address, mode(interface)]
             }),
         );
         let mut warnings = String::new();
