@@ -18,6 +18,7 @@
 
 mod bindings;
 mod conflicts;
+mod drop_reason;
 mod glance;
 mod handlers;
 mod link;
@@ -50,6 +51,7 @@ use crate::{
     time::Time,
 };
 
+pub use drop_reason::DropReason;
 pub use glance::Glance;
 pub use view::{LeaseView, LinkView, ResourceState, ResourceView, WaitingReservation};
 
@@ -114,131 +116,6 @@ pub struct Answer {
     pub message: Vec<u8>,
     /// Whether it promises what only the next commit puts into storage. There is something to commit then.
     pub needs_commit: bool,
-}
-
-/// Why a message is not answered. The first three and the last five are the daemon's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum DropReason {
-    /// A tagged frame that is no UDP datagram from one host.
-    BadFrame,
-    /// A tagged frame whose UDP checksum is wrong.
-    BadChecksum,
-    /// A client's message whose source is not a link-local address (RFC 9915, section 18.2).
-    SourceNotLinkLocal,
-    /// Shorter than type and transaction identifier.
-    TooShort,
-    /// A message type that RFC 9915 does not define.
-    UnknownType,
-    /// An option reaches beyond the end of what contains it, or is shorter than its fields.
-    Malformed,
-    /// A message that only clients or relay agents take.
-    NotForServers,
-    /// A Relay-forward without a message in it.
-    NoRelayMessage,
-    /// A message that has passed more relay agents than the protocol allows.
-    TooManyRelays,
-    /// From a link that is not configured.
-    UnknownLink,
-    /// Not sent to a multicast address.
-    Unicast,
-    /// No Client Identifier.
-    NoClientId,
-    /// A Client Identifier that is empty or longer than 130 octets.
-    BadClientId,
-    /// An option that must stand alone occurs more than once.
-    RepeatedOption,
-    /// A Server Identifier where none may be.
-    ServerIdPresent,
-    /// No Server Identifier where one must be.
-    NoServerId,
-    /// For another server.
-    OtherServer,
-    /// An Information-request with an IA.
-    IaInInformationRequest,
-    /// A Confirm without an address.
-    NothingToConfirm,
-    /// More IAs, or addresses and prefixes in them, than an answer could hold.
-    TooManyIas,
-    /// The link tells clients apart by their MAC addresses, and the one of this client is not known.
-    UnknownMac,
-    /// The link serves clients with a reservation only, and this one has none.
-    RefusedByPolicy,
-    /// A message that waited, among many, until its client repeated it, gave up what it asked for, or gave up.
-    Stale,
-    /// Too many messages of its class waited already.
-    QueueFull,
-    /// A Release that waited until the fast path granted the lease anew.
-    Outdated,
-    /// Nothing may be promised while the store does not commit.
-    StoreFailed,
-    /// The answer could not be sent.
-    SendFailed,
-}
-
-impl DropReason {
-    /// Every reason.
-    pub const ALL: [Self; 27] = [
-        Self::BadFrame,
-        Self::BadChecksum,
-        Self::SourceNotLinkLocal,
-        Self::TooShort,
-        Self::UnknownType,
-        Self::Malformed,
-        Self::NotForServers,
-        Self::NoRelayMessage,
-        Self::TooManyRelays,
-        Self::UnknownLink,
-        Self::Unicast,
-        Self::NoClientId,
-        Self::BadClientId,
-        Self::RepeatedOption,
-        Self::ServerIdPresent,
-        Self::NoServerId,
-        Self::OtherServer,
-        Self::IaInInformationRequest,
-        Self::NothingToConfirm,
-        Self::TooManyIas,
-        Self::UnknownMac,
-        Self::RefusedByPolicy,
-        Self::Stale,
-        Self::QueueFull,
-        Self::Outdated,
-        Self::StoreFailed,
-        Self::SendFailed,
-    ];
-
-    /// The name in counters and JSON.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::BadFrame => "bad_frame",
-            Self::BadChecksum => "bad_checksum",
-            Self::SourceNotLinkLocal => "source_not_link_local",
-            Self::TooShort => "too_short",
-            Self::UnknownType => "unknown_type",
-            Self::Malformed => "malformed",
-            Self::NotForServers => "not_for_servers",
-            Self::NoRelayMessage => "no_relay_message",
-            Self::TooManyRelays => "too_many_relays",
-            Self::UnknownLink => "unknown_link",
-            Self::Unicast => "unicast",
-            Self::NoClientId => "no_client_id",
-            Self::BadClientId => "bad_client_id",
-            Self::RepeatedOption => "repeated_option",
-            Self::ServerIdPresent => "server_id_present",
-            Self::NoServerId => "no_server_id",
-            Self::OtherServer => "other_server",
-            Self::IaInInformationRequest => "ia_in_information_request",
-            Self::NothingToConfirm => "nothing_to_confirm",
-            Self::TooManyIas => "too_many_ias",
-            Self::UnknownMac => "unknown_mac",
-            Self::RefusedByPolicy => "refused_by_policy",
-            Self::Stale => "stale",
-            Self::QueueFull => "queue_full",
-            Self::Outdated => "outdated",
-            Self::StoreFailed => "store_failed",
-            Self::SendFailed => "send_failed",
-        }
-    }
 }
 
 /// A client, as the kernel tells it from others.
