@@ -148,6 +148,9 @@ fn answer(
 ) -> Result<(), Reason> {
     let ethernet = &scratch.ethernet;
     scratch.message = request::Message::read(ctx, &ethernet.packet(ctx))?;
+    if scratch.message.is_too_long(&ethernet.packet(ctx)) {
+        return Err(Reason::TooLong);
+    }
     checksum::verify(ctx, ethernet.tags_len(), &mut scratch.rest)?;
     if scratch.message.kind != MessageType::Solicit as u32 {
         return Err(Reason::NotSolicit);

@@ -88,10 +88,9 @@ impl Message {
         if udp != payload || usize::from(udp) < UDP_LEN + MESSAGE_HEADER_LEN {
             return Err(Reason::BadLength);
         }
-        if end > packet.len() {
-            // SAFETY: the context is that of this run. Of a jumbo frame there may be more than is read here.
-            let whole = unsafe { bpf_xdp_get_buff_len(ctx.ctx) } as usize;
-            return Err(if end > whole { Reason::BadLength } else { Reason::TooLong });
+        // SAFETY: the context is that of this run. Of a jumbo frame there may be more than lies in one piece.
+        if end > packet.len() && end > unsafe { bpf_xdp_get_buff_len(ctx.ctx) } as usize {
+            return Err(Reason::BadLength);
         }
         let header = packet.read::<u32>(MESSAGE_OFFSET).ok_or(Reason::BadLength)?;
         let kind = u32::from_be(header) >> 24;
@@ -106,6 +105,12 @@ impl Message {
             return Err(Reason::NotForServers);
         }
         Ok(Self { kind, header, end: end as u32 })
+    }
+
+    /// Whether there is more of it than this program reads.
+    #[inline(always)]
+    pub(crate) fn is_too_long(&self, packet: &Packet) -> bool {
+        self.end as usize > packet.len() || self.end > MAX_OFFSET as u32
     }
 }
 
@@ -165,9 +170,6 @@ pub(crate) fn scan(
     link: u32,
     scan: &mut Scan,
 ) -> Result<(), Reason> {
-    if message.end > MAX_OFFSET as u32 {
-        return Err(Reason::TooLong);
-    }
     *scan = Scan {
         link,
         tags_len: ethernet.tags_len() as u32,
