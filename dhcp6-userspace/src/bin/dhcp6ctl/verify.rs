@@ -7,6 +7,10 @@ use std::{
     time::Duration,
 };
 
+use dhcp6_common::{
+    Origin, Vlan,
+    contract::{LINK_BINDS_TO_MAC, LINK_SPANS_VLANS, Link},
+};
 use dhcp6_userspace::{
     clock::Clock,
     control::{LeaseRow, Query, Text, ask},
@@ -86,7 +90,7 @@ fn compare(pin_dir: &Path, database: &Path, socket: &Path) -> Result<Verificatio
         for (iaid, resource) in entry.resources() {
             let lease = stored.get(&resource).filter(|lease| {
                 *lease.link == *name
-                    && lease.origin == origin
+                    && looked_at(link, lease.origin) == origin
                     && lease.duid == duid
                     && lease.iaid == iaid
                     && lease.state == LeaseState::Bound
@@ -125,4 +129,33 @@ fn compare(pin_dir: &Path, database: &Path, socket: &Path) -> Result<Verificatio
     }
     differences.sort();
     Ok(Verification { entries: entries.len(), both_ways: leases.is_some(), differences })
+}
+
+/// What a link looks at of a client's origin. The store may know more, of the time when the link looked at that.
+fn looked_at(link: &Link, Origin { vlan, mac }: Origin) -> Origin {
+    Origin {
+        vlan: if link.is(LINK_SPANS_VLANS) { vlan } else { Vlan::NONE },
+        mac: if link.is(LINK_BINDS_TO_MAC) { mac } else { Origin::ANY.mac },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytemuck::Zeroable as _;
+    use dhcp6_common::{
+        Origin, Vlan,
+        contract::{LINK_BINDS_TO_MAC, LINK_SPANS_VLANS, Link},
+    };
+
+    use super::looked_at;
+
+    #[test]
+    fn what_a_link_does_not_look_at_any_more_tells_no_leases_apart() {
+        let origin = Origin { vlan: Vlan { outer: 100, inner: 7 }, mac: [2, 0, 0, 0, 0, 1] };
+        let of = |flags| looked_at(&Link { flags, ..Link::zeroed() }, origin);
+        assert_eq!(of(0), Origin::ANY);
+        assert_eq!(of(LINK_SPANS_VLANS), Origin { vlan: origin.vlan, ..Origin::ANY });
+        assert_eq!(of(LINK_BINDS_TO_MAC), Origin { mac: origin.mac, ..Origin::ANY });
+        assert_eq!(of(LINK_SPANS_VLANS | LINK_BINDS_TO_MAC), origin);
+    }
 }
