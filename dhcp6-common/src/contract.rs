@@ -336,9 +336,9 @@ pub struct Limits {
     pub seed: u64,
     /// From one source.
     pub per_source: u32,
-    /// From strangers.
+    /// From all clients together.
     pub strangers: u32,
-    /// From clients that have something.
+    /// Beyond that, from clients that have a binding.
     pub clients: u32,
     /// From relay agents.
     pub relayed: u32,

@@ -70,7 +70,7 @@ reasons! {
     RapidCommitOff = Passed, "rapid_commit_off", "Set `rapid_commit = true` for the link.";
     /// The lengths of frame, IPv6 payload and UDP datagram do not agree, or leave no room for a message.
     BadLength = Dropped, "bad_length", "Look for a broken or malicious sender (`tcpdump -i IF udp port 547`).";
-    /// The source of a client's message is not a link-local address.
+    /// The source of a client's message is not a link-local address, or its MAC address is that of a group.
     SourceNotLinkLocal = Dropped, "source_not_link_local", "Look for a broken client: RFC 9915 requires link-local.";
     /// A message of a type that clients and relay agents do not send to servers.
     NotForServers = Dropped, "not_for_servers", "Look for a second server or a malicious sender on the link.";
@@ -114,10 +114,10 @@ reasons! {
         "Look for the sender; raise `per_source` where many clients share a MAC address.";
     /// A Solicit that its source has repeated at once, before any client retransmits.
     Retransmission = Dropped, "retransmission", "Nothing; look for a loop in the network if it is many.";
-    /// More Solicits and Information-requests of unknown clients than the daemon is to see.
+    /// More messages of clients that the kernel does not know than the daemon is to see.
     StrangerLimit = Dropped, "stranger_limit",
         "In a storm nothing: the clients come again. Else look for a flood; raise `strangers` if the daemon can take it.";
-    /// More messages of clients that have something than the daemon is to see.
+    /// More messages of clients that the kernel knows than the daemon is to see.
     ClientLimit = Dropped, "client_limit", "Look for a flood; raise `clients` if the daemon can take it.";
     /// More messages from relay agents than the daemon is to see.
     RelayLimit = Dropped, "relay_limit", "Raise `relayed` if the daemon can take it.";

@@ -12,7 +12,7 @@ use dhcp6_common::{
     wire::MessageType,
 };
 
-use crate::{BUCKETS, SOURCES, Scratch, binding};
+use crate::{BUCKETS, SOURCES, Scratch, binding, request};
 
 /// How many sources are told apart at a time; one that falls on another's place begins anew.
 pub(crate) const MOST_SOURCES: u32 = 1 << 16;
@@ -122,17 +122,9 @@ fn admit(ctx: &XdpContext, limits: &Limits, link: (u32, &Link), scratch: &mut Sc
         return Err(Reason::SourceLimit);
     }
 
-    let is_stranger = scratch.is_known == 0 && (is_solicit || kind == MessageType::InformationRequest as u32);
-    if !is_stranger {
-        if !take(&mut buckets.clients, limits.clients) {
-            return Err(Reason::ClientLimit);
-        }
-    } else if !take(&mut buckets.strangers, limits.strangers) {
-        // A client that uses no Rapid Commit has not been looked up yet.
-        if scratch.is_scanned == 0
-            || scratch.reason == Reason::UnknownClient as u32
-            || binding::find(ctx, link, scratch).is_err()
-        {
+    // As long as strangers leave room, nobody has to be looked up.
+    if scratch.is_known != 0 || !take(&mut buckets.strangers, limits.strangers) {
+        if !is_known(ctx, link, scratch) {
             return Err(Reason::StrangerLimit);
         }
         if !take(&mut buckets.clients, limits.clients) {
@@ -144,6 +136,24 @@ fn admit(ctx: &XdpContext, limits: &Limits, link: (u32, &Link), scratch: &mut Sc
         source.at = now;
     }
     Ok(())
+}
+
+/// Whether the client has a binding, whatever its message.
+#[inline(always)]
+fn is_known(ctx: &XdpContext, link: (u32, &Link), scratch: &mut Scratch) -> bool {
+    if scratch.is_known != 0 {
+        return true;
+    }
+    if scratch.reason == Reason::UnknownClient as u32 || scratch.reason == Reason::TooLong as u32 {
+        return false;
+    }
+    if scratch.is_scanned == 0 {
+        let Scratch { ethernet, message, scan, .. } = &mut *scratch;
+        if request::scan(ctx, ethernet, message, link.0, scan).is_err() {
+            return false;
+        }
+    }
+    binding::find(ctx, link, scratch).is_ok()
 }
 
 /// Whether a message may pass at a time, of those that come at an interval in the long run, or at once as many as come

@@ -147,6 +147,10 @@ fn answer(
     scratch: &mut Scratch,
 ) -> Result<(), Reason> {
     let ethernet = &scratch.ethernet;
+    // Nobody sends from a group's address, to which the Reply would go.
+    if ethernet.source[0].to_ne_bytes()[0] & 1 != 0 {
+        return Err(Reason::SourceNotLinkLocal);
+    }
     scratch.message = request::Message::read(ctx, &ethernet.packet(ctx))?;
     if scratch.message.is_too_long(&ethernet.packet(ctx)) {
         return Err(Reason::TooLong);

@@ -161,7 +161,7 @@ impl Solicit {
     }
 }
 
-/// Reads the options of a Solicit, of any link.
+/// Reads the options of a message: of a Solicit all, else only the client's identifier.
 #[inline(always)]
 pub(crate) fn scan(
     ctx: &XdpContext,
@@ -173,6 +173,7 @@ pub(crate) fn scan(
     *scan = Scan {
         link,
         tags_len: ethernet.tags_len() as u32,
+        is_solicit: u32::from(message.kind == MessageType::Solicit as u32),
         seen: 0,
         refusal: Reason::TooLong as u32,
         requested: 0,
@@ -288,6 +289,7 @@ const ACCEPTED: u32 = u32::MAX;
 pub(crate) struct Scan {
     link: u32,
     tags_len: u32,
+    is_solicit: u32,
     seen: u32,
     /// Why the message is not for the fast path: a [`Reason`], or [`ACCEPTED`] when the end was reached.
     refusal: u32,
@@ -352,6 +354,7 @@ impl Scan {
             .map_err(|_| Reason::Malformed)?;
         let (start, len) = (option.start as u16, option.len as u16);
         match option.code {
+            code if self.is_solicit == 0 && code != OptionCode::CLIENT_ID => {}
             OptionCode::CLIENT_ID => {
                 self.once(SEEN_CLIENT_ID)?;
                 (self.duid_offset, self.duid_len) = (start, len);

@@ -137,10 +137,9 @@ pub struct FastPathConfig {
 pub struct AdmissionConfig {
     /// From one source: a MAC address in a VLAN of an interface. Not of relay agents.
     pub per_source: u32,
-    /// Per interface, of clients without a binding: Solicit and Information-request.
+    /// Per interface, of all clients together.
     pub strangers: u32,
-    /// Per interface, of clients that say that they have something, or do: Request, Confirm, Renew, Rebind, Release,
-    /// Decline, and the Solicits of known clients that the program does not answer.
+    /// Per interface, beyond that of clients that have a binding in the kernel's map.
     pub clients: u32,
     /// Per interface, from relay agents.
     pub relayed: u32,

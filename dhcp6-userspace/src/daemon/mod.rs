@@ -119,6 +119,8 @@ pub struct Daemon {
     engine: Engine,
     committer: Committer,
     queue: Queue<Received>,
+    /// Clients that the kernel has been made to forget, for the rest of the round.
+    kept_from_kernel: Vec<Owner>,
     /// Whether the last round has left anything to handle.
     is_behind: bool,
     /// Answers that need the commit that is under way.
@@ -209,6 +211,7 @@ impl Daemon {
             engine,
             committer: Committer::start(store).context("no thread for commits")?,
             queue: Queue::new(),
+            kept_from_kernel: Vec::new(),
             is_behind: false,
             committing: Vec::new(),
             waiting: Vec::new(),
@@ -409,7 +412,8 @@ impl Daemon {
                         }
                         let multicast = path.destination.is_multicast();
                         let observed = || observer.as_mut()?.mac_of(*path.source.ip());
-                        let mac = path.mac().or_else(observed);
+                        // The MAC address zero is nobody's.
+                        let mac = path.mac().or_else(observed).filter(|mac| *mac != [0; 6]);
                         let arrival = Arrival { link, vlan: path.vlan(), mac, multicast };
                         let Some(glance) = self.engine.glance(arrival, payload) else {
                             match self.engine.handle(given, arrival, payload) {
@@ -451,9 +455,15 @@ impl Daemon {
             let (next, shed) = self.queue.next(now);
             self.stats.shed(shed);
             let Some(Received { socket, path, arrival, arrived, message }) = next else { break };
-            if is_outdated(self.kernel.as_ref(), &self.config, arrival, arrived, &message) {
-                self.stats.dropped(DropReason::Outdated);
-                continue;
+            let owner = releasing(&self.config, arrival, &message);
+            if let Some((kernel, owner)) = self.kernel.as_mut().zip(owner) {
+                if kernel.granted_since(&owner, arrived.elapsed().unwrap_or_default()) {
+                    self.stats.dropped(DropReason::Outdated);
+                    continue;
+                }
+                // Nor may the kernel grant before the end of this round what is given back now.
+                kernel.forget(&[owner]);
+                self.kept_from_kernel.push(owner);
             }
             match self.engine.handle(given, arrival, &message) {
                 Ok(answer) => answers.push(Addressed { socket, path, given, answer }),
@@ -465,9 +475,10 @@ impl Daemon {
     /// Carries out what a round has changed, in the order that `engine` prescribes, and sends the answers: at once, or
     /// after the next commit.
     fn finish_round(&mut self, answers: Vec<Addressed>) {
-        let forgotten = self.engine.take_forgotten();
+        let mut forgotten = self.engine.take_forgotten();
         if let Some(kernel) = &mut self.kernel {
             kernel.forget(&forgotten);
+            forgotten.append(&mut self.kept_from_kernel);
             // Of what is left of a client, storage has covered all.
             let now = self.clock.now();
             kernel.serve(forgotten.iter().filter_map(|owner| self.engine.kernel_binding_of(now, owner)));
@@ -594,22 +605,17 @@ fn has_wrong_source(kind: Option<MessageType>, path: &Path) -> Option<DropReason
     is_wrong.then_some(DropReason::SourceNotLinkLocal)
 }
 
-/// Whether a client's Release has waited until the kernel granted its lease anew: the client has come back since.
-fn is_outdated(
-    kernel: Option<&Kernel>,
-    config: &Config,
-    arrival: Arrival,
-    arrived: SystemTime,
-    message: &[u8],
-) -> bool {
-    let is_release = || Engine::message_type(message) == Some(MessageType::Release);
-    let Some((kernel, link)) = kernel.zip(arrival.link).filter(|_| is_release()) else { return false };
-    let options = message.get(MESSAGE_HEADER_LEN..).unwrap_or_default();
-    let client =
-        OptionWalker::new(options).filter_map(Result::ok).find(|it| it.code == OptionCode::CLIENT_ID);
-    let Some(duid) = client.and_then(|client| Duid::new(client.value).ok()) else { return false };
-    let origin = config.links[link as usize].origin_of(arrival.vlan, arrival.mac);
-    kernel.granted_since(&Owner { link, origin, duid }, arrived.elapsed().unwrap_or_default())
+/// The client of a Release, whose lease the kernel may have granted anew while that waited: the client has come back
+/// since.
+fn releasing(config: &Config, arrival: Arrival, message: &[u8]) -> Option<Owner> {
+    let link = arrival.link?;
+    if Engine::message_type(message) != Some(MessageType::Release) {
+        return None;
+    }
+    let options = OptionWalker::new(message.get(MESSAGE_HEADER_LEN..)?);
+    let client = options.filter_map(Result::ok).find(|option| option.code == OptionCode::CLIENT_ID)?;
+    let duid = Duid::new(client.value).ok()?;
+    Some(Owner { link, origin: config.links[link as usize].origin_of(arrival.vlan, arrival.mac), duid })
 }
 
 /// The next scrape; none where no metrics are served.

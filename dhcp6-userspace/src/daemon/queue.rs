@@ -29,11 +29,12 @@ const BUSY: usize = 1024;
 /// How important a message is: the first before the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Class {
-    /// Of clients that have something, or are about to get it: Request, Confirm, Renew, Rebind, Release, Decline.
+    /// Of clients that are known to have something, or are about to get it: Request, Confirm, Renew, Rebind, Release,
+    /// Decline.
     Clients,
     /// Solicits of clients that are known.
     Known,
-    /// Solicits of all others, and what gives nobody an address: Information-request.
+    /// All others, whatever they say, and what gives nobody an address: Information-request.
     Strangers,
 }
 
@@ -43,8 +44,9 @@ impl Class {
     fn of(glance: &Glance<'_>) -> Self {
         match glance.kind {
             MessageType::Solicit if glance.is_known => Self::Known,
-            MessageType::Solicit | MessageType::InformationRequest => Self::Strangers,
-            _ => Self::Clients,
+            MessageType::InformationRequest => Self::Strangers,
+            _ if glance.is_known => Self::Clients,
+            _ => Self::Strangers,
         }
     }
 }
@@ -243,7 +245,8 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn glance(kind: MessageType, client: &[u8]) -> Glance<'_> {
-        Glance { kind, client: Some(client), elapsed: Duration::ZERO, is_known: false }
+        let is_known = kind != MessageType::Solicit;
+        Glance { kind, client: Some(client), elapsed: Duration::ZERO, is_known }
     }
 
     fn known(client: &[u8]) -> Glance<'_> {

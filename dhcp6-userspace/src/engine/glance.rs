@@ -24,7 +24,8 @@ pub struct Glance<'a> {
     pub client: Option<&'a [u8]>,
     /// How long the client had been trying when it sent the message (RFC 9915, section 21.9).
     pub elapsed: Duration,
-    /// Of a Solicit: whether the client has, or had, a binding for an IA of it, or has a reservation.
+    /// Whether the client has, or had, a binding for an IA of the message, or has a reservation; of a Request, also
+    /// whether something was offered to it.
     pub is_known: bool,
 }
 
@@ -51,11 +52,19 @@ impl Engine {
                 _ => {}
             }
         }
-        let is_known = kind == MessageType::Solicit && self.knows(arrival, &envelope, client?, &ias[..count]);
+        let is_known = kind != MessageType::InformationRequest
+            && self.knows(kind, arrival, &envelope, client?, &ias[..count]);
         Some(Glance { kind, client, elapsed, is_known })
     }
 
-    fn knows(&self, arrival: Arrival, envelope: &Envelope<'_>, client: &[u8], ias: &[(IaKind, u32)]) -> bool {
+    fn knows(
+        &self,
+        kind: MessageType,
+        arrival: Arrival,
+        envelope: &Envelope<'_>,
+        client: &[u8],
+        ias: &[(IaKind, u32)],
+    ) -> bool {
         let Some((link, duid)) = self.link_of(arrival, envelope).zip(Duid::new(client).ok()) else {
             return false;
         };
@@ -66,13 +75,14 @@ impl Engine {
         } else {
             state.config.origin_of(arrival.vlan, arrival.mac)
         };
-        let is_bound = |(kind, iaid): &(IaKind, u32)| {
-            let client = Client { link, origin, duid, kind: *kind, iaid: *iaid };
-            self.table.of(&client).is_some()
+        let is_its = |(ia, iaid): &(IaKind, u32)| {
+            let client = Client { link, origin, duid, kind: *ia, iaid: *iaid };
+            let is_offered = || kind == MessageType::Request && self.offers.resource_of(&client).is_some();
+            self.table.of(&client).is_some() || is_offered()
         };
         let has_reservation = |key: &ClientKey| state.has_reservation_of(key);
         let mac = arrival.mac.filter(|_| !envelope.is_relayed()).map(ClientKey::Mac);
-        ias.iter().any(is_bound)
+        ias.iter().any(is_its)
             || has_reservation(&ClientKey::Duid(duid))
             || mac.iter().any(has_reservation)
             || keys.iter().any(has_reservation)

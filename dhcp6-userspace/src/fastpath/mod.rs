@@ -2,6 +2,9 @@
 //!
 //! This is the only module that knows aya and the layout of the BPF maps.
 
+// The program is built for it, and reads and writes words of the maps.
+const _: () = assert!(cfg!(target_endian = "little"));
+
 mod batch;
 mod grace;
 mod maps;

@@ -48,7 +48,11 @@ impl Rendering {
             let tables = &mut rendering.interfaces[slot];
             let entry = *index as u16 + 1;
             match &link.vlans {
-                None => tables.untagged = entry,
+                None => {
+                    tables.untagged = entry;
+                    // A tag that has a priority only.
+                    tables.single[0] = entry;
+                }
                 Some(VlanSet { outer, inner }) if inner.is_empty() => {
                     for id in outer.iter().cloned().flatten() {
                         tables.single[usize::from(id)] = entry;
