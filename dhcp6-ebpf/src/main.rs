@@ -151,7 +151,7 @@ fn answer(
     if ethernet.source[0].to_ne_bytes()[0] & 1 != 0 {
         return Err(Reason::SourceNotLinkLocal);
     }
-    scratch.message = request::Message::read(ctx, &ethernet.packet(ctx))?;
+    scratch.message = request::Message::read(ctx, ethernet)?;
     if scratch.message.is_too_long(&ethernet.packet(ctx)) {
         return Err(Reason::TooLong);
     }

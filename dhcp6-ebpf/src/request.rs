@@ -78,7 +78,8 @@ pub(crate) struct Message {
 impl Message {
     /// Reads the beginning of a message, which only relay agents send from other than link-local addresses.
     #[inline(always)]
-    pub(crate) fn read(ctx: &XdpContext, packet: &Packet) -> Result<Self, Reason> {
+    pub(crate) fn read(ctx: &XdpContext, ethernet: &Ethernet) -> Result<Self, Reason> {
+        let packet = ethernet.packet(ctx);
         let (Some(payload), Some(udp)) = (packet.u16_at(IPV6_PAYLOAD_LENGTH), packet.u16_at(UDP_LENGTH))
         else {
             return Err(Reason::BadLength);
@@ -88,8 +89,9 @@ impl Message {
         if udp != payload || usize::from(udp) < UDP_LEN + MESSAGE_HEADER_LEN {
             return Err(Reason::BadLength);
         }
+        let in_frame = ethernet.tags_len() + end;
         // SAFETY: the context is that of this run. Of a jumbo frame there may be more than lies in one piece.
-        if end > packet.len() && end > unsafe { bpf_xdp_get_buff_len(ctx.ctx) } as usize {
+        if end > packet.len() && in_frame > unsafe { bpf_xdp_get_buff_len(ctx.ctx) } as usize {
             return Err(Reason::BadLength);
         }
         let header = packet.read::<u32>(MESSAGE_OFFSET).ok_or(Reason::BadLength)?;
