@@ -62,6 +62,20 @@ impl MessageBuilder {
         self.option(OptionCode::IA_NA, &value)
     }
 
+    /// Adds an IA_PD with T1 and T2 of 0 and these prefixes with lifetimes of 0.
+    #[must_use]
+    pub fn ia_pd(self, iaid: u32, prefixes: &[(Ipv6Addr, u8)]) -> Self {
+        let mut value = iaid.to_be_bytes().to_vec();
+        value.extend([0; 8]);
+        for (prefix, length) in prefixes {
+            value.extend([0, 26, 0, 25]);
+            value.extend([0; 8]);
+            value.push(*length);
+            value.extend(prefix.octets());
+        }
+        self.option(OptionCode::IA_PD, &value)
+    }
+
     /// Adds a Rapid Commit option.
     #[must_use]
     pub fn rapid_commit(self) -> Self {

@@ -24,7 +24,7 @@ use dhcp6_userspace::{
     net::Interface,
 };
 
-use crate::frame::MessageBuilder;
+use crate::frame::{MessageBuilder, split_tags};
 
 /// The Server Identifier in all tests of the fast path.
 pub const SERVER: [u8; 10] = [0, 3, 0, 1, 2, 0, 0, 0, 0, 0xaa];
@@ -134,6 +134,24 @@ impl Lab {
             Arrival { link: Some(slot), vlan: Vlan::NONE, mac: None, multicast: true },
             message,
         )
+    }
+
+    /// What the daemon knows of a frame that arrives on the interface in a slot; `None` where no link has it.
+    pub fn arrival(&self, slot: u32, frame: &[u8]) -> Option<Arrival> {
+        let (tags, _) = split_tags(frame);
+        let vlan = match tags.iter().map(|(_, control)| control & 0xfff).collect::<Vec<_>>()[..] {
+            [] => Vlan::NONE,
+            [outer] if outer != 0 => Vlan { outer, inner: 0 },
+            [outer, inner] if outer != 0 && inner != 0 => Vlan { outer, inner },
+            _ => return None,
+        };
+        let interface = interface(slot).name;
+        let link = self.config.links.iter().position(|link| {
+            let has_vlan = link.vlans.as_ref().map_or(vlan == Vlan::NONE, |vlans| vlans.contains(vlan));
+            has_vlan && link.interface.as_ref() == Some(&interface)
+        })?;
+        let mac = frame[6..12].try_into().ok();
+        Some(Arrival { link: Some(link as u32), vlan, mac, multicast: true })
     }
 
     /// Lets the engine lease an address to a client in two messages, and the kernel serve it from then on.
