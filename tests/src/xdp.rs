@@ -140,8 +140,9 @@ impl Lab {
     pub fn arrival(&self, slot: u32, frame: &[u8]) -> Option<Arrival> {
         let (tags, _) = split_tags(frame);
         let vlan = match tags.iter().map(|(_, control)| control & 0xfff).collect::<Vec<_>>()[..] {
-            [] => Vlan::NONE,
-            [outer] if outer != 0 => Vlan { outer, inner: 0 },
+            // A tag that has a priority only is none.
+            [] | [0] => Vlan::NONE,
+            [outer] => Vlan { outer, inner: 0 },
             [outer, inner] if outer != 0 && inner != 0 => Vlan { outer, inner },
             _ => return None,
         };
