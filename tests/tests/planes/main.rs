@@ -171,7 +171,9 @@ fn converse(
 ) -> Result<Outcome> {
     let wire = Wire::new()?;
     let duid = format!("duid = \"{}\"\n", hex(&sequence::SERVER_DUID, ":"));
-    let additions = Additions { server: &duid, link: LINK, ..Additions::default() };
+    // What a disk takes to commit would decide who is known to the kernel when.
+    let store = "[store]\nkind = \"memory\"\n";
+    let additions = Additions { server: &duid, link: LINK, file: store, ..Additions::default() };
     let server = Server::start_with(&wire, plane, &additions)?;
     let mut conversation = Conversation::open(&wire, clients)?;
     play(&mut conversation)?;
