@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result};
 use nix::{
     ifaddrs::getifaddrs,
     libc,
-    sys::socket::{LinkAddr, bind},
+    sys::socket::{LinkAddr, bind, setsockopt, sockopt::RcvBufForce},
 };
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -48,6 +48,28 @@ impl RawClient {
     pub fn send(&self, frame: &[u8]) -> Result<()> {
         self.0.send(frame)?;
         Ok(())
+    }
+
+    /// Sends a frame where the interface has room for it, and says whether it had.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub fn offer(&self, frame: &[u8]) -> Result<bool> {
+        match self.0.send(frame) {
+            Ok(_) => Ok(true),
+            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Has so many octets of frames wait until they are received, beyond what the system grants to all.
+    ///
+    /// # Errors
+    ///
+    /// The system's, for one without CAP_NET_ADMIN.
+    pub fn set_receive_buffer(&self, octets: usize) -> Result<()> {
+        Ok(setsockopt(&self.0, RcvBufForce, &octets)?)
     }
 
     /// The next frame that arrives until `deadline`; `None` where none does.
