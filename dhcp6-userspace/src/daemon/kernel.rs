@@ -19,7 +19,7 @@ use crate::{
         wait_for_programs,
     },
     metrics::InterfaceCounters,
-    net::{Interface, hold_group},
+    net::{Interface, InterfaceKind, hold_group},
     pool::Resource,
     time::Time,
 };
@@ -39,9 +39,9 @@ pub(super) struct Kernel {
 }
 
 impl Kernel {
-    /// Has the kernel answer known clients on all links that have an interface. What a daemon has left there, another
+    /// Has the kernel answer known clients on all links that have an interface with Ethernet. What a daemon has left there, another
     /// one or this one under its last configuration, goes on answering until its place is taken, and is gone then.
-    /// `None` where the fast path is off or no link has an interface.
+    /// `None` where the fast path is off or no link has such an interface.
     ///
     /// # Errors
     ///
@@ -54,6 +54,7 @@ impl Kernel {
         interfaces: &[(u32, Interface)],
     ) -> Result<Option<Self>> {
         let pin_dir = &config.fast_path.pin_dir;
+        let interfaces = &with_ethernet(interfaces);
         if !config.fast_path.enabled || interfaces.is_empty() {
             // Without privileges none can be seen.
             let detached = Predecessor::find(pin_dir).and_then(|mut before| before.detach());
@@ -354,6 +355,17 @@ impl Kernel {
 /// An element for the maps, with what was granted of it.
 fn entry(binding: &KernelBinding, clock: &Clock, stamp: Stamp) -> BindingEntry {
     BindingEntry::new(binding, clock.boottime_of(binding.serve_until), stamp)
+}
+
+/// The interfaces that have frames as the program reads them, by the index of the link.
+fn with_ethernet(interfaces: &[(u32, Interface)]) -> Vec<(u32, Interface)> {
+    let lacks = |interface: &Interface| InterfaceKind::of(interface).is_ok_and(|kind| !kind.has_ethernet);
+    let (without, with): (Vec<_>, Vec<_>) =
+        interfaces.iter().cloned().partition(|(_, interface)| lacks(interface));
+    for (_, Interface { name, .. }) in without {
+        info!("{name} has no Ethernet headers: no fast path there, the daemon answers alone");
+    }
+    with
 }
 
 /// What an operator should know of an attachment under this `mode` in the configuration: who has asked for generic mode

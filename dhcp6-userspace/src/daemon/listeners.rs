@@ -19,7 +19,8 @@ use crate::{
     config::{Config, LinkConfig},
     engine::AnswerPort,
     net::{
-        Datagram, FrameObserver, InheritedSocket, Interface, Path, ServerSocket, SocketError, TaggedSocket,
+        Datagram, FrameObserver, InheritedSocket, Interface, InterfaceKind, Path, ServerSocket, SocketError,
+        TaggedSocket,
     },
 };
 
@@ -337,6 +338,21 @@ impl Listener {
         };
         let what = if self.socket.is_tagged() { "the VLANs of " } else { "" };
         info!("serving {what}{name} from {link_local}");
+        self.warn_of_upper_interface();
+    }
+
+    /// Says where messages are lost to: the network stack hands none to a port of a bridge. Packet sockets see them all.
+    fn warn_of_upper_interface(&self) {
+        let interface = self.socket.interface().filter(|_| !self.socket.is_tagged());
+        let kind = interface.and_then(|interface| InterfaceKind::of(interface).ok());
+        if let (Some(Interface { name, .. }), Some((upper, kind))) =
+            (interface, kind.and_then(|kind| kind.taken_by))
+        {
+            warn!(
+                "{name} belongs to the {kind} {upper}, which takes its frames: new clients are not heard without a \
+                 VLAN; set `interface = \"{upper}\"`"
+            );
+        }
     }
 }
 
