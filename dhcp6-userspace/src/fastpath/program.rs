@@ -87,6 +87,18 @@ pub enum FastPathError {
         /// What the kernel said.
         source: AnyError,
     },
+    /// The driver takes no program.
+    #[error(
+        "cannot attach the XDP program on {interface} in its driver: {source}; the kernel's log may say why. Where it \
+         has no native XDP, or not with this MTU or these features, set `mode = \"auto\"` or `mode = \"generic\"` in \
+         [fast_path]"
+    )]
+    NotNative {
+        /// The interface.
+        interface: String,
+        /// What the kernel said.
+        source: AnyError,
+    },
     /// There is another program on the interface.
     #[error(
         "{interface} has another XDP program (`ip link show {interface}`); one that a dhcp6d with another pin_dir has \
@@ -277,8 +289,8 @@ impl FastPath {
     ///
     /// # Errors
     ///
-    /// [`FastPathError::Program`] where none of the modes that `setting` allows works, [`FastPathError::Taken`] where
-    /// that is because of another program.
+    /// [`FastPathError::NotNative`] or [`FastPathError::Program`] where none of the modes that `setting` allows works,
+    /// [`FastPathError::Taken`] where that is because of another program.
     pub fn attach(
         &mut self,
         slot: u32,
@@ -308,6 +320,8 @@ impl FastPath {
         let interface = interface.name.clone();
         Err(if is_taken(source.as_ref()) {
             FastPathError::Taken { interface }
+        } else if setting == XdpModeSetting::Native {
+            FastPathError::NotNative { interface, source }
         } else {
             FastPathError::Program { what: "attach", interface, source }
         })
