@@ -109,7 +109,12 @@ impl Namespace {
         }
     }
 
-    fn wait_for_link_local(&self, interface: &str) -> Result<()> {
+    /// Waits until an interface has a link-local address.
+    ///
+    /// # Errors
+    ///
+    /// Where there is no such interface, or it gets none.
+    pub fn wait_for_link_local(&self, interface: &str) -> Result<()> {
         self.enter(|| {
             let started = Instant::now();
             loop {
@@ -175,6 +180,24 @@ impl Wire {
     /// What iproute2 says.
     pub fn connect_anew(&self) -> Result<()> {
         self.connect(&[])
+    }
+
+    /// Makes another namespace for clients, behind an interface of the server's own.
+    ///
+    /// # Errors
+    ///
+    /// What iproute2 says.
+    pub fn add_client(&self, server_interface: &str) -> Result<Namespace> {
+        let client = Namespace::new("d")?;
+        let mut command = Command::new("ip");
+        command.args(["link", "add", server_interface, "netns", &self.server.name, "type", "veth"]);
+        run(command.args(["peer", "name", CLIENT_INTERFACE, "netns", &client.name]))?;
+        for (namespace, interface) in [(&self.server, server_interface), (&client, CLIENT_INTERFACE)] {
+            run(Command::new("ip").args(["-n", &namespace.name, "link", "set", interface, "up"]))?;
+        }
+        self.server.wait_for_link_local(server_interface)?;
+        client.wait_for_link_local(CLIENT_INTERFACE)?;
+        Ok(client)
     }
 
     fn connect(&self, server_end: &[&str]) -> Result<()> {

@@ -1,9 +1,10 @@
 //! Frames in and out of the client's interface, with any MAC address.
 
 use std::{
-    io::{self, IoSlice},
+    fs::File,
+    io::{self, IoSlice, Read as _, Write as _},
     mem,
-    os::fd::AsRawFd as _,
+    os::fd::{AsFd as _, AsRawFd as _},
     ptr,
     time::{Duration, Instant},
 };
@@ -12,13 +13,14 @@ use anyhow::{Context as _, Result};
 use nix::{
     ifaddrs::getifaddrs,
     libc,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::socket::{LinkAddr, bind, setsockopt, sockopt::RcvBufForce},
 };
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{
     frame::{split_tags, with_tags},
-    netns::{CLIENT_INTERFACE, Namespace},
+    netns::{CLIENT_INTERFACE, Namespace, run},
 };
 
 /// A socket for the IPv6 frames of the client's interface: what goes out, it does not see.
@@ -207,6 +209,72 @@ impl TaggedClient {
             Some(data) => with_tags(&buffer, &[(data.tp_vlan_tpid, data.tp_vlan_tci)]),
             None => buffer,
         })
+    }
+}
+
+/// What packets of a tunnel begin with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TunnelKind {
+    /// The Ethernet header.
+    Tap,
+    /// The IP header.
+    Tun,
+}
+
+/// The far end of an interface of type tun, which lasts as long as this.
+#[derive(Debug)]
+pub struct Tunnel(File);
+
+impl Tunnel {
+    /// Makes the interface in a namespace, and sets it up.
+    ///
+    /// # Errors
+    ///
+    /// The system's, for one without CAP_NET_ADMIN.
+    #[expect(unsafe_code, reason = "nix has no such request")]
+    pub fn open(namespace: &Namespace, name: &str, kind: TunnelKind) -> Result<Self> {
+        let flags = libc::IFF_NO_PI | if kind == TunnelKind::Tap { libc::IFF_TAP } else { libc::IFF_TUN };
+        let tunnel = namespace.enter(|| {
+            let file = File::options().read(true).write(true).open("/dev/net/tun")?;
+            // SAFETY: all fields are integers or unions of integers and one pointer, for which zero is a value.
+            let mut request: libc::ifreq = unsafe { mem::zeroed() };
+            for (place, octet) in request.ifr_name.iter_mut().zip(name.as_bytes()) {
+                *place = octet.cast_signed();
+            }
+            request.ifr_ifru.ifru_flags = flags as i16;
+            // SAFETY: the kernel reads and writes an ifreq of a live, exclusive reference and keeps none of it.
+            let result = unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF as _, &raw mut request) };
+            nix::Error::result(result)?;
+            anyhow::Ok(Self(file))
+        })?;
+        run(namespace.command("ip").args(["link", "set", name, "up"]))?;
+        Ok(tunnel)
+    }
+
+    /// Has the interface receive a packet.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub fn send(&self, packet: &[u8]) -> Result<()> {
+        Ok((&self.0).write_all(packet)?)
+    }
+
+    /// The next packet that the interface sends until `deadline`; `None` where it sends none.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub fn receive(&self, deadline: Instant) -> Result<Option<Vec<u8>>> {
+        let patience = deadline.saturating_duration_since(Instant::now()).as_millis();
+        let mut ready = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+        if poll(&mut ready, PollTimeout::try_from(patience)?)? == 0 {
+            return Ok(None);
+        }
+        let mut packet = vec![0; 65535];
+        let len = (&self.0).read(&mut packet)?;
+        packet.truncate(len);
+        Ok(Some(packet))
     }
 }
 

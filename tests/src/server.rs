@@ -102,7 +102,8 @@ pub struct Server<'a> {
     _peer: Option<Peer>,
 }
 
-struct Peer {
+/// A program on a client's interface.
+pub struct Peer {
     _program: FastPath,
     pin_dir: PathBuf,
 }
@@ -500,7 +501,11 @@ fn command(namespace: &Namespace, directory: &Path, account: Account) -> Result<
 }
 
 /// Attaches the project's own XDP program, without a link to serve, to the client's interface.
-fn pass_all(client: &Namespace) -> Result<Peer> {
+///
+/// # Errors
+///
+/// Where the kernel refuses it.
+pub fn pass_all(client: &Namespace) -> Result<Peer> {
     let pin_dir = Path::new("/sys/fs/bpf").join(unique_name("peer"));
     let config = FastPathConfig {
         enabled: true,
