@@ -1,19 +1,26 @@
 //! The two planes give the same answer (invariant 4).
 //!
 //! Whatever the XDP program answers, the engine answers too, with the same octets; whatever it does not answer, it
-//! passes as it arrived. Which of the two happens to a frame is not judged here, except that a good share is
-//! answered: what exactly is passed, and why, the fixtures say.
+//! passes as it arrived, or drops: then the engine would not have answered it either, or the network stack would not
+//! have let it see it. Which of them happens to a frame is not judged here, except that a good share is answered:
+//! what exactly is passed, and why, the fixtures say.
 
 mod generate;
+mod judge;
+mod large;
+mod links;
 mod mutate;
 
 use std::cell::{Cell, RefCell};
 
 use dhcp6_common::{
-    Reason,
+    Reason, Verdict, contract,
     wire::{MessageType, OptionWalker, SERVER_PORT, Sum},
 };
-use dhcp6_userspace::lease::Contents;
+use dhcp6_userspace::{
+    engine::{Engine, KernelBinding, Owner},
+    lease::Contents,
+};
 use dhcproto::v6;
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 use proptest::{
@@ -21,52 +28,11 @@ use proptest::{
     test_runner::{Config, TestCaseError, TestRunner},
 };
 use tests::{
-    frame::{MULTICAST, Received},
+    frame::{MULTICAST, Received, split_tags},
     xdp::{Lab, interface, owner},
 };
 
 use self::generate::Client;
-
-/// Links with 0 to 8 configured options, of which the last have codes that cannot be rendered.
-fn links() -> String {
-    const LISTS: [&str; 3] = [
-        r#"dns_servers = ["2001:db8::53", "2001:db8::54"]"#,
-        r#"domain_search = ["example.net", "odd.example.net"]"#,
-        r#"ntp_servers = ["2001:db8::123", "ntp.example.net"]"#,
-    ];
-    const CUSTOM: [&str; 5] = [
-        r#"{ code = 31, hex = "01" }"#,
-        r#"{ code = 32, hex = "" }"#,
-        r#"{ code = 255, hex = "0203040506" }"#,
-        r#"{ code = 33, hex = "ffff" }"#,
-        r#"{ code = 65000, hex = "00" }"#,
-    ];
-    const LIFETIMES: [[&str; 2]; 3] = [["1h", "2h"], ["infinity", "infinity"], ["90s", "infinity"]];
-    let link = |options: usize| {
-        let lists = LISTS[..options.min(LISTS.len())].join("\n");
-        let custom = CUSTOM[..options.saturating_sub(LISTS.len())].join(", ");
-        let [preferred, valid] = LIFETIMES[options % LIFETIMES.len()];
-        format!(
-            r#"
-            [[link]]
-            name = "access{options}"
-            interface = "test{options}"
-            prefix = "2001:db8:{options}::/64"
-            rapid_commit = true
-            allocation = "random"
-            preferred_lifetime = "{preferred}"
-            valid_lifetime = "{valid}"
-            [[link.pool]]
-            range = "2001:db8:{options}::/64"
-            [link.options]
-            {lists}
-            custom = [{custom}]
-            "#
-        )
-    };
-    let links: String = (0..=8).map(link).collect();
-    tests::xdp::GENEROUS.to_owned() + &links
-}
 
 /// Runs `cases` cases, or more where `PROPTEST_CASES` in the environment says so. Returns the share of them that the XDP program answers, in percent; `None` where there is
 /// no XDP program.
@@ -75,7 +41,7 @@ fn share_answered<S: Strategy>(
     strategy: &S,
     given: impl Fn(S::Value) -> (Client, Vec<u8>),
 ) -> Option<u32> {
-    let lab = RefCell::new(Lab::start(&links())?);
+    let lab = RefCell::new(Lab::start(&links::configuration())?);
     let answered = Cell::new(0);
     let mut config = Config { failure_persistence: None, ..Config::default() };
     config.cases = config.cases.max(cases);
@@ -96,26 +62,53 @@ fn share_answered<S: Strategy>(
 
 /// Shows both planes a frame after the client was bound. Returns whether the XDP program has answered.
 fn same_answer(lab: &mut Lab, client: &Client, frame: &[u8]) -> Result<bool, TestCaseError> {
-    let Client { slot, duid, iaid, seed } = client;
-    let mut engine = lab.engine(Contents::default(), *seed);
-    let (address, _) = lab.bind(&mut engine, *slot, duid, *iaid);
-    let outcome = lab.run(*slot, frame);
-    let grants = lab.binding(&owner(*slot, duid)).map(|binding| binding.stamp.grants());
-    lab.forget(&owner(*slot, duid));
+    let slot = client.link;
+    let mut engine = lab.engine(Contents::default(), client.seed);
+    let arrival = client.arrival();
+    let (served, _) = lab.serve(&mut engine, arrival, &client.solicit());
+    let outcome = lab.run(slot, frame);
+    let origin = lab.config.links[slot as usize].origin_of(arrival.vlan, arrival.mac);
+    let owner = Owner { origin, ..owner(slot, &client.duid) };
+    let grants = lab.binding(&owner).map(|binding| binding.stamp.grants());
+    lab.forget(&owner);
     let is_answered = outcome.reason == Reason::Answered;
-    check(grants == Some(u16::from(is_answered)), "a grant is stamped, and nothing else", &grants)?;
+    let expected = (!served.is_empty()).then_some(u16::from(is_answered));
+    check(grants == expected, "a grant is stamped, and nothing else", &grants)?;
     if !is_answered {
         // `Lab::run` has compared the frames.
+        if outcome.reason.verdict() == Verdict::Dropped {
+            check_dropped(lab, &mut engine, slot, frame, outcome.reason)?;
+        }
         return Ok(false);
     }
+    let [served] = served[..] else {
+        return Err(fail(format!("answered, but {served:?} is served")));
+    };
 
-    let request = Request::parse(frame)?;
-    let reply = Received::parse(&outcome.frame).map_err(fail)?;
-    let answer = lab.handle(&mut engine, *slot, &request.message).map_err(fail)?;
+    let answer = check_answer(lab, &mut engine, slot, frame, &outcome.frame)?;
+    check_decoded(&answer, client, &served)?;
+    Ok(true)
+}
+
+/// Compares what the program has sent with what the engine answers, which is returned.
+fn check_answer(
+    lab: &Lab,
+    engine: &mut Engine,
+    slot: u32,
+    frame: &[u8],
+    reply: &[u8],
+) -> Result<Vec<u8>, TestCaseError> {
+    let arrival = lab.arrival(slot, frame).ok_or_else(|| fail("answered, but of no link"))?;
+    let (tags, plain) = split_tags(frame);
+    let request = Request::parse(&plain)?;
+    let (reply_tags, reply) = split_tags(reply);
+    check(reply_tags == tags, "the same tags", &reply_tags)?;
+    let received = Received::parse(&reply).map_err(fail)?;
+    let answer = engine.handle(lab.clock.now(), arrival, &request.message).map_err(fail)?;
     check(answer.kind == MessageType::Reply, "the engine sends a Reply", &answer)?;
     check(!answer.needs_commit, "storage covers the promise already (invariant 1)", &answer)?;
     check(engine.take_forgotten().is_empty(), "the binding is the client's", &answer)?;
-    let server = interface(*slot);
+    let server = interface(slot);
     let expected = Received {
         source_mac: server.mac,
         destination_mac: request.source_mac,
@@ -124,44 +117,72 @@ fn same_answer(lab: &mut Lab, client: &Client, frame: &[u8]) -> Result<bool, Tes
         ports: (547, 546),
         message: answer.message,
     };
-    check(reply == expected, "the same Reply", &(&reply, &expected))?;
-    check(outcome.frame[14..18] == [0x60, 0, 0, 0], "no traffic class, no flow label", &outcome)?;
-    check(outcome.frame[21] == 64, "hop limit", &outcome)?;
-    check_decoded(&reply.message, &expected.message, client, address)?;
-    Ok(true)
+    check(received == expected, "the same Reply", &(&received, &expected))?;
+    check(reply[14..18] == [0x60, 0, 0, 0], "no traffic class, no flow label", &reply)?;
+    check(reply[21] == 64, "hop limit", &reply)?;
+    Ok(expected.message)
 }
 
-/// Compares the messages as another implementation reads them, and with what the client must be told.
-fn check_decoded(
-    reply: &[u8],
-    answer: &[u8],
-    client: &Client,
-    address: std::net::Ipv6Addr,
+/// What is dropped is nothing that the daemon would have answered.
+fn check_dropped(
+    lab: &Lab,
+    engine: &mut Engine,
+    slot: u32,
+    frame: &[u8],
+    reason: Reason,
 ) -> Result<(), TestCaseError> {
+    let arrival = lab.arrival(slot, frame).ok_or_else(|| fail("dropped, but of no link"))?;
+    match (Request::parse(&split_tags(frame).1), reason) {
+        // The engine does not get to see it, or not where it is from.
+        (
+            Err(_),
+            Reason::BadLength | Reason::BadChecksum | Reason::SourceNotLinkLocal | Reason::NotForServers,
+        ) => Ok(()),
+        (Ok(request), Reason::NotForServers | Reason::Malformed) => {
+            let answer = engine.handle(lab.clock.now(), arrival, &request.message);
+            check(answer.is_err(), "what the engine answers is not dropped", &(reason, answer))
+        }
+        (request, _) => Err(fail(format!("dropped as {reason:?}: {:02x?}", request.map(|it| it.message)))),
+    }
+}
+
+/// Compares the message as another implementation reads it with what the client must be told.
+fn check_decoded(reply: &[u8], client: &Client, served: &KernelBinding) -> Result<(), TestCaseError> {
     use dhcproto::Decodable as _;
     use v6::{DhcpOption, OptionCode};
-    let reply_message = v6::Message::from_bytes(reply).map_err(fail)?;
-    let answer = v6::Message::from_bytes(answer).map_err(fail)?;
-    check(reply_message == answer, "equal after decoding", &(&reply_message, &answer))?;
+    let message = v6::Message::from_bytes(reply).map_err(fail)?;
     // It decodes up to the first option that it cannot read, and says nothing.
-    let decoded = reply_message.opts().iter().count();
-    check(decoded == OptionWalker::new(&reply[4..]).count(), "decoded whole", &reply_message)?;
-    let options = reply_message.opts();
-    let Some(DhcpOption::IANA(ia)) = options.get(OptionCode::IANA) else {
-        return Err(fail(format!("no IA_NA in {reply_message:?}")));
-    };
-    check(ia.id == client.iaid, "the client's IAID", ia)?;
-    let Some(DhcpOption::IAAddr(lease)) = ia.opts.get(OptionCode::IAAddr) else {
-        return Err(fail(format!("no address in {reply_message:?}")));
-    };
-    check(lease.addr == address, "the client's address", lease)?;
+    let decoded = message.opts().iter().count();
+    check(decoded == OptionWalker::new(&reply[4..]).count(), "decoded whole", &message)?;
+    let options = message.opts();
+    let ia_na = options.get(OptionCode::IANA).map(|option| match option {
+        DhcpOption::IANA(ia) => match ia.opts.get(OptionCode::IAAddr) {
+            Some(DhcpOption::IAAddr(lease)) => Ok((ia.id, lease.addr)),
+            _ => Err(fail(format!("no address in {ia:?}"))),
+        },
+        other => Err(fail(other)),
+    });
+    let ia_pd = options.get(OptionCode::IAPD).map(|option| match option {
+        DhcpOption::IAPD(ia) => match ia.opts.get(OptionCode::IAPrefix) {
+            Some(DhcpOption::IAPrefix(lease)) => Ok((ia.id, lease.prefix_ip, lease.prefix_len)),
+            _ => Err(fail(format!("no prefix in {ia:?}"))),
+        },
+        other => Err(fail(other)),
+    });
+    let (ia_na, ia_pd) = (ia_na.transpose()?, ia_pd.transpose()?);
+    check(ia_na.is_some() || ia_pd.is_some(), "an IA", &message)?;
+    check(ia_na.is_none() || ia_na == served.address, "the client's address", &(ia_na, served))?;
+    let prefix = served.prefix.map(|(iaid, prefix)| (iaid, prefix.first(), prefix.length()));
+    check(ia_pd.is_none() || ia_pd == prefix, "the client's prefix", &(ia_pd, served))?;
+    let fits = ia_pd.is_none_or(|(_, _, length)| length <= contract::Binding::LONGEST_PREFIX);
+    check(fits, "a prefix that the kernel can delegate", &ia_pd)?;
     let Some(DhcpOption::ClientId(duid)) = options.get(OptionCode::ClientId) else {
-        return Err(fail(format!("no Client Identifier in {reply_message:?}")));
+        return Err(fail(format!("no Client Identifier in {message:?}")));
     };
     check(*duid == client.duid, "the client's DUID", duid)
 }
 
-/// A frame that was answered, as the daemon would have received it.
+/// A frame without tags that was answered, as the daemon would have received it.
 struct Request {
     source_mac: [u8; 6],
     source: std::net::Ipv6Addr,
@@ -179,9 +200,11 @@ impl Request {
         check(ip.extensions().is_empty(), "no extension headers", ip)?;
         let ip = ip.header();
         check(ip.destination_addr() == MULTICAST, "to ff02::1:2", &ip)?;
-        check(ip.source_addr().is_unicast_link_local(), "from a link-local address", &ip)?;
+        let of_relay_agent = udp.payload().first() == Some(&(MessageType::RelayForward as u8));
+        check(of_relay_agent || ip.source_addr().is_unicast_link_local(), "from a link-local address", &ip)?;
         check(udp.destination_port() == SERVER_PORT, "to port 547", &udp)?;
         check(udp.length() == ip.payload_length(), "lengths that agree", &(ip, udp))?;
+        check(udp.payload().len() >= 4, "room for a message", udp)?;
         let sum = udp.to_header().calc_checksum_ipv6_raw(ip.source(), ip.destination(), udp.payload());
         let bare = Sum::ZERO.add_pseudo_header(ip.source(), ip.destination(), udp.length()).fold();
         let valid = [sum.map_err(fail)?, u16::from_be(bare)];
@@ -225,6 +248,16 @@ fn damaged_frames() {
         let mut frame = case.frame();
         mutations.apply(&mut frame);
         (case.client, frame)
+    });
+    assert!(share.is_none_or(|share| share >= 5), "{share:?} % prove too little");
+}
+
+/// Frames of a client's neighbours, and what lacks a tag or has one too many.
+#[test]
+fn frames_from_elsewhere() {
+    let strategy = (generate::ordinary(), generate::elsewhere());
+    let share = share_answered(4000, &strategy, |(case, elsewhere)| {
+        (case.client.clone(), case.frame_from(&elsewhere))
     });
     assert!(share.is_none_or(|share| share >= 5), "{share:?} % prove too little");
 }

@@ -2,6 +2,7 @@
 
 use etherparse::UdpHeader;
 use proptest::{collection::vec, prelude::*, sample::Index};
+use tests::frame::{split_tags, with_tags};
 
 /// The least frame that the kernel takes.
 const SHORTEST: usize = 14;
@@ -63,7 +64,14 @@ pub(super) fn mutations() -> impl Strategy<Value = Mutations> {
 }
 
 impl Mutations {
+    /// Damages a frame behind its tags.
     pub(super) fn apply(&self, frame: &mut Vec<u8>) {
+        let (tags, mut plain) = split_tags(frame);
+        self.apply_behind_tags(&mut plain);
+        *frame = with_tags(&plain, &tags);
+    }
+
+    fn apply_behind_tags(&self, frame: &mut Vec<u8>) {
         for mutation in &self.0 {
             mutation.apply(frame);
         }
@@ -141,7 +149,7 @@ fn option_lengths(frame: &[u8]) -> Vec<usize> {
 }
 
 /// Makes the checksum valid for the lengths as they stand.
-fn repair_checksum(frame: &mut [u8]) {
+pub(super) fn repair_checksum(frame: &mut [u8]) {
     let word = |offset: usize| u16::from_be_bytes([frame[offset], frame[offset + 1]]);
     let address = |offset: usize| frame[offset..offset + 16].try_into().expect("16 octets");
     let header = UdpHeader {
