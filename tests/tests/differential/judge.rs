@@ -38,6 +38,10 @@ pub(super) fn judge(frame: &[u8], has_link: bool) -> Judgement {
     if !is_ours {
         return Judgement::NotOurs;
     }
+    // A group's MAC address.
+    if frame[6] & 1 != 0 {
+        return Judgement::Dropped(Reason::SourceNotLinkLocal);
+    }
     match message(&ip, payload) {
         Ok(message) if message[0] == MessageType::Solicit as u8 && frame_reads_malformed(message) => {
             Judgement::Dropped(Reason::Malformed)
