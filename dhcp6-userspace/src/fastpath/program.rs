@@ -596,10 +596,21 @@ impl Instance {
     ///
     /// The kernel's, for one where the frame is shorter than an Ethernet header.
     pub fn test_run(&mut self, frame: &[u8]) -> Result<TestRunOutcome, ProgramError> {
+        self.test_run_repeatedly(frame, 1)
+    }
+
+    /// The same several times on end, each time with what the one before has left of the frame. What became of it tells
+    /// the last.
+    ///
+    /// # Errors
+    ///
+    /// As [`Instance::test_run`].
+    pub fn test_run_repeatedly(&mut self, frame: &[u8], times: u32) -> Result<TestRunOutcome, ProgramError> {
         let mut out = vec![0; 4096];
         let outcome = self.xdp().test_run(TestRunOptions {
             data_in: Some(frame),
             data_out: Some(&mut out),
+            repeat: times,
             ..TestRunOptions::default()
         })?;
         out.truncate(outcome.data_size_out as usize);
