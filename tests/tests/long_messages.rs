@@ -35,7 +35,7 @@ fn a_long_message_goes_up_to_the_daemon() {
     }
 }
 
-/// They count among the messages of their type.
+/// They count among those of strangers, or of relay agents.
 #[test]
 fn a_long_message_is_admitted_like_a_short_one() {
     const FEW_STRANGERS: &str = r#"
@@ -54,6 +54,6 @@ fn a_long_message_is_admitted_like_a_short_one() {
         reasons.last().copied()
     };
     assert_eq!(judge(MessageType::Solicit), Some(Reason::StrangerLimit));
-    assert_eq!(judge(MessageType::Renew), Some(Reason::TooLong));
+    assert_eq!(judge(MessageType::Renew), Some(Reason::StrangerLimit), "of a client that is not known");
     assert_eq!(judge(MessageType::RelayForward), Some(Reason::TooLong));
 }
