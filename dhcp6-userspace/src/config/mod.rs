@@ -157,7 +157,7 @@ impl Default for AdmissionConfig {
     fn default() -> Self {
         Self {
             per_source: 10_000,
-            strangers: 50_000,
+            strangers: 100_000,
             clients: 100_000,
             relayed: 100_000,
             retransmission: Duration::from_millis(100),

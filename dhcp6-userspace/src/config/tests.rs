@@ -118,7 +118,7 @@ fn what_is_absent_has_the_documented_default() {
     assert_eq!(config.fast_path.horizon, Duration::from_mins(30));
     let admission = AdmissionConfig {
         per_source: 10_000,
-        strangers: 50_000,
+        strangers: 100_000,
         clients: 100_000,
         relayed: 100_000,
         retransmission: Duration::from_millis(100),
