@@ -210,12 +210,6 @@ impl Binding {
     fn compute_seal<const WORDS: usize>(&self, key: &Key<WORDS>) -> u32 {
         #[inline(always)]
         #[expect(clippy::inline_always, reason = "two instructions")]
-        fn mix(seal: u64, word: u64) -> u64 {
-            let product = (seal ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            product ^ (product >> 32)
-        }
-        #[inline(always)]
-        #[expect(clippy::inline_always, reason = "two instructions")]
         fn pair(high: u32, low: u32) -> u64 {
             u64::from(high) << 32 | u64::from(low)
         }
@@ -232,6 +226,14 @@ impl Binding {
         seal = mix(seal, pair(self.serve_until, u32::from(self.prefix_length())));
         (seal & 0xff_ffff) as u32
     }
+}
+
+/// Takes a word into a hash that an attacker may compute, but that no accident repeats.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "three instructions")]
+pub fn mix(hash: u64, word: u64) -> u64 {
+    let product = (hash ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    product ^ (product >> 32)
 }
 
 /// The last grant of a binding: when, of what, and the how manyth it was.

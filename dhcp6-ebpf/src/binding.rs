@@ -7,7 +7,7 @@ use aya_ebpf::{
 };
 use dhcp6_common::{
     Reason, Vlan,
-    contract::{Binding, BindingKey, Key, LINK_BINDS_TO_MAC, LINK_SPANS_VLANS, Link, LongBindingKey},
+    contract::{Binding, BindingKey, Key, LINK_BINDS_TO_MAC, LINK_SPANS_VLANS, Link, LongBindingKey, mix},
     wire::{OPTION_HEADER_LEN, Sum},
 };
 
@@ -114,8 +114,7 @@ pub(crate) fn fingerprint(
     // SAFETY: the key is longer than DUID_LEN octets, and nothing else has it now.
     unsafe { bpf_xdp_load_bytes(ctx.ctx, offset, (&raw mut *key).cast(), len) };
     for word in key.0 {
-        print = (print ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        print ^= print >> 32;
+        print = mix(print, word);
     }
     print
 }

@@ -230,7 +230,6 @@ pub(crate) fn solicit(
     if solicit.wants == 0 {
         return Err(Reason::NoIa);
     }
-    scan.requested = 0;
     if scan.seen & SEEN_OPTION_REQUEST != 0 {
         scan.refusal = Reason::TooLong as u32;
         scan.end = scan.request_offset + scan.request_len;

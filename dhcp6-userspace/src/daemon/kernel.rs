@@ -32,6 +32,8 @@ pub(super) struct Kernel {
     interfaces: Vec<(u32, Interface)>,
     /// These links again.
     served: HashSet<u32>,
+    /// Each interface once, with its slot.
+    slots: Vec<(u32, Interface)>,
     /// Finds out what the kernel has granted; `None` where the maps cannot be read that way.
     sweep: Option<Sweep>,
     /// Bindings that the maps did not take.
@@ -97,8 +99,16 @@ impl Kernel {
         let rendering = Rendering::new(config, engine, interfaces, rand::random());
         let fast_path = FastPath::load(&config.fast_path, &rendering)?;
         let served = interfaces.iter().map(|(link, _)| *link).collect();
-        let mut kernel =
-            Self { fast_path, clock, interfaces: interfaces.to_vec(), served, sweep: None, refused: 0 };
+        let slots = rendering.slots(interfaces);
+        let mut kernel = Self {
+            fast_path,
+            clock,
+            interfaces: interfaces.to_vec(),
+            served,
+            slots,
+            sweep: None,
+            refused: 0,
+        };
         kernel.fill(engine);
         if predecessor.maps.is_some() {
             kernel.continue_stamps(config, engine, predecessor);
@@ -163,7 +173,7 @@ impl Kernel {
     /// predecessor goes on then. An interface of the predecessor that refuses is left without a program, which is
     /// logged: the daemon answers there alone.
     fn attach(&mut self, setting: XdpModeSetting, predecessor: &mut Predecessor) -> Result<()> {
-        let interfaces = self.slots();
+        let interfaces = self.slots.clone();
         let (taken, fresh): (Vec<_>, Vec<_>) =
             interfaces.iter().partition(|(_, interface)| predecessor.is_on(interface, setting));
         for (slot, interface) in fresh {
@@ -210,7 +220,7 @@ impl Kernel {
 
     /// Counts on from where a predecessor is. May be done again when that has counted on.
     fn continue_counters(&mut self, predecessor: &Predecessor) {
-        for (slot, interface) in &self.slots() {
+        for (slot, interface) in &self.slots {
             let Some((maps, from)) = predecessor.maps.as_ref().zip(predecessor.slot_of(interface)) else {
                 continue;
             };
@@ -218,17 +228,6 @@ impl Kernel {
                 warn!("{failure}: the counters of {} begin at 0 again", interface.name);
             }
         }
-    }
-
-    /// Each interface once, with its slot.
-    fn slots(&self) -> Vec<(u32, Interface)> {
-        let mut slots: Vec<(u32, Interface)> = Vec::new();
-        for (_, interface) in &self.interfaces {
-            if slots.iter().all(|(_, known)| known != interface) {
-                slots.push((slots.len() as u32, interface.clone()));
-            }
-        }
-        slots
     }
 
     /// Makes the kernel forget clients. When this returns, it answers none of them.

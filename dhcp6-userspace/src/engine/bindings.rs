@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use dhcp6_common::Origin;
+use dhcp6_common::{Origin, contract};
 
 use super::{
     Engine, Grant, KernelBinding, Owner,
@@ -15,9 +15,6 @@ use crate::{
     pool::{Hold, IaKind, Resource},
     time::Time,
 };
-
-/// The longest prefix that the kernel serves: the first half of an address.
-const LONGEST_PREFIX: u8 = 64;
 
 /// What a resource is chosen for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -460,7 +457,7 @@ impl Engine {
         let resource = binding.resource;
         // A lease that storage does not know is nobody's promise yet.
         let is_stored = binding.terms.stored_until > Time::EPOCH;
-        let is_too_long = matches!(resource, Resource::Prefix(prefix) if prefix.length() > LONGEST_PREFIX);
+        let is_too_long = matches!(resource, Resource::Prefix(prefix) if prefix.length() > contract::Binding::LONGEST_PREFIX);
         if !binding.is_bound() || !is_stored || is_too_long {
             return None;
         }

@@ -74,8 +74,16 @@ impl Rendering {
         Self { interfaces: vec![contract::Interface::zeroed()], ..Self::default() }
     }
 
-    /// The slot of an interface.
-    pub fn slot(&self, interface: &Interface) -> Option<usize> {
+    /// Of the interfaces that it was made of, each once, with its slot.
+    pub fn slots(&self, served: &[(u32, Interface)]) -> Vec<(u32, Interface)> {
+        let of = |rendered: &contract::Interface| {
+            let (_, interface) = served.iter().find(|(_, served)| served.index == rendered.ifindex)?;
+            Some(interface.clone())
+        };
+        (0..).zip(&self.interfaces).filter_map(|(slot, rendered)| Some((slot, of(rendered)?))).collect()
+    }
+
+    fn slot(&self, interface: &Interface) -> Option<usize> {
         self.interfaces.iter().position(|rendered| rendered.ifindex == interface.index)
     }
 

@@ -5,17 +5,14 @@ use std::{
     os::fd::{AsFd, AsRawFd as _, BorrowedFd},
 };
 
-use nix::{
-    libc,
-    sys::socket::{MsgFlags, setsockopt, sockopt::RcvBufForce},
-};
+use nix::{libc, sys::socket::MsgFlags};
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 
 use super::Frame;
 use crate::net::packet::{
     bind, drops,
     filter::{IF_EQUAL, LOAD_HALF, LOAD_OCTET, RETURN},
-    set_option, step,
+    set_option, size_receive_buffer, step,
 };
 
 /// Asked of the kernel for frames that wait.
@@ -44,10 +41,7 @@ impl PacketSocket {
         let socket =
             Socket::new(Domain::PACKET, kind, Some(Protocol::from(0))).map_err(context("open a socket"))?;
         socket.attach_filter(&filter()).map_err(context("filter frames"))?;
-        // With CAP_NET_ADMIN beyond net.core.rmem_max, without it up to there.
-        if setsockopt(&socket, RcvBufForce, &RECEIVE_BUFFER).is_err() {
-            socket.set_recv_buffer_size(RECEIVE_BUFFER).map_err(context("size the receive buffer"))?;
-        }
+        size_receive_buffer(&socket, RECEIVE_BUFFER).map_err(context("size the receive buffer"))?;
         set_option(&socket, libc::PACKET_VNET_HDR, &1_i32).map_err(context("ask for checksum states"))?;
         set_option(&socket, libc::PACKET_IGNORE_OUTGOING, &1_i32)
             .map_err(context("leave out outgoing frames"))?;

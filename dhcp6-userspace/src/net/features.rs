@@ -50,16 +50,6 @@ impl VlanFeatures {
     }
 }
 
-/// Whether an interface takes VLAN tags out of frames before an XDP program sees them, which would take a frame of
-/// one VLAN for one of another.
-///
-/// # Errors
-///
-/// The kernel's.
-pub fn vlan_offload(interface: &Interface) -> io::Result<bool> {
-    VlanFeatures::of(interface).map(|features| !features.stripping.is_empty())
-}
-
 /// The names of the features that are on.
 fn active_features(interface: &str) -> io::Result<Vec<String>> {
     // The set is that of bit 4 in a mask of 64.

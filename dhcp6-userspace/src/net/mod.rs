@@ -14,7 +14,7 @@ mod socket;
 mod tagged;
 mod watch;
 
-pub use features::{VlanFeatures, vlan_offload};
+pub use features::VlanFeatures;
 pub use frame::Tags;
 pub use inherited::InheritedSocket;
 pub use interface::{Interface, InterfaceError, neighbor_limit, netns_cookie};

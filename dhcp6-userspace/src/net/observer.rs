@@ -8,10 +8,9 @@ use std::{
     os::fd::{AsFd, AsRawFd as _, BorrowedFd},
 };
 
-use dhcp6_common::wire::ALL_RELAY_AGENTS_AND_SERVERS;
 use nix::{
     libc,
-    sys::socket::{LinkAddr, recvfrom, setsockopt, sockopt::RcvBufForce},
+    sys::socket::{LinkAddr, recvfrom},
 };
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 
@@ -19,8 +18,8 @@ use super::{
     InheritedSocket, Interface, SocketError,
     packet::{
         bind,
-        filter::{AND, IF_EQUAL, LOAD_HALF, LOAD_OCTET, LOAD_WORD, RETURN},
-        set_option, step,
+        filter::{AND, IF_EQUAL, LOAD_HALF, LOAD_OCTET, LOAD_WORD, RETURN, ancillary, group_word},
+        set_option, size_receive_buffer, step,
     },
     socket::RECEIVE_BUFFER,
 };
@@ -89,10 +88,7 @@ impl FrameObserver {
         };
         socket.set_nonblocking(true).map_err(failed("set up a packet socket"))?;
         socket.attach_filter(&filter(port)).map_err(failed("filter frames"))?;
-        // With CAP_NET_ADMIN beyond net.core.rmem_max, without it up to there.
-        if setsockopt(&socket, RcvBufForce, &RECEIVE_BUFFER).is_err() {
-            socket.set_recv_buffer_size(RECEIVE_BUFFER).map_err(failed("size the receive buffer"))?;
-        }
+        size_receive_buffer(&socket, RECEIVE_BUFFER).map_err(failed("size the receive buffer"))?;
         set_option(&socket, libc::PACKET_IGNORE_OUTGOING, &1_i32)
             .map_err(failed("leave out outgoing frames"))?;
         Ok(Self { socket, seen: Sources::default() })
@@ -158,9 +154,6 @@ impl Sources {
 fn filter(port: u16) -> [SockFilter; 20] {
     const VLAN_ID: u32 = 0x0fff;
     const ACCEPT: u32 = SOURCE.end as u32;
-    let ancillary = |what: i32| (libc::SKF_AD_OFF + what).cast_unsigned();
-    let group = u128::from(Ipv6Addr::from(ALL_RELAY_AGENTS_AND_SERVERS));
-    let group_word = |index: u32| (group >> (96 - 32 * index)) as u32;
     [
         step(LOAD_HALF, 0, 0, ancillary(libc::SKF_AD_PROTOCOL)),
         step(IF_EQUAL, 0, 17, libc::ETH_P_IPV6.cast_unsigned()),

@@ -1,13 +1,20 @@
-//! What sockets that see frames (packet(7)) have in common, and socket2 and nix do not offer.
+//! What sockets, and above all those that see frames (packet(7)), have in common, and socket2 and nix do not offer.
 
 use std::{ffi::c_int, io, mem, os::fd::AsRawFd as _};
 
 use bytemuck::Pod;
-use nix::libc;
+use nix::{
+    libc,
+    sys::socket::{
+        setsockopt,
+        sockopt::{RcvBufForce, SndBufForce},
+    },
+};
 use socket2::{SockFilter, Socket};
 
 /// Codes of classic BPF, as in linux/filter.h.
 pub(crate) mod filter {
+    use dhcp6_common::wire::ALL_RELAY_AGENTS_AND_SERVERS;
     use nix::libc;
 
     pub(crate) const LOAD_WORD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
@@ -22,12 +29,33 @@ pub(crate) mod filter {
     pub(crate) const AND: u32 = libc::BPF_ALU | libc::BPF_AND | libc::BPF_K;
     pub(crate) const IF_EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
     pub(crate) const RETURN: u32 = libc::BPF_RET | libc::BPF_K;
+
+    /// The offset of what the kernel knows of a frame besides its octets.
+    pub(crate) fn ancillary(what: i32) -> u32 {
+        (libc::SKF_AD_OFF + what).cast_unsigned()
+    }
+
+    /// One of the four words of ff02::1:2, the group that clients send to.
+    pub(crate) fn group_word(index: u32) -> u32 {
+        (u128::from_be_bytes(ALL_RELAY_AGENTS_AND_SERVERS) >> (96 - 32 * index)) as u32
+    }
 }
 
 /// A step of a filter; `equal` and `other` say how many steps to skip where the operand is equal, and where it is
 /// not.
 pub(crate) fn step(code: u32, equal: u8, other: u8, operand: u32) -> SockFilter {
     SockFilter::new(code as u16, equal, other, operand)
+}
+
+/// Makes room for so many octets that wait to be received: with CAP_NET_ADMIN beyond net.core.rmem_max, without it up to
+/// there.
+pub(crate) fn size_receive_buffer(socket: &Socket, octets: usize) -> io::Result<()> {
+    setsockopt(socket, RcvBufForce, &octets).or_else(|_| socket.set_recv_buffer_size(octets))
+}
+
+/// The same for what waits to be sent, and net.core.wmem_max.
+pub(crate) fn size_send_buffer(socket: &Socket, octets: usize) -> io::Result<()> {
+    setsockopt(socket, SndBufForce, &octets).or_else(|_| socket.set_send_buffer_size(octets))
 }
 
 /// Sets an option of packet sockets.

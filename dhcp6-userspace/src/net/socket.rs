@@ -18,14 +18,17 @@ use nix::{
     net::if_::if_nameindex,
     sys::socket::{
         ControlMessage, ControlMessageOwned, MsgFlags, SockaddrIn6, recvmsg, sendmsg, setsockopt,
-        sockopt::{Ipv6RecvPacketInfo, RcvBufForce, ReceiveTimestampns, SndBufForce},
+        sockopt::{Ipv6RecvPacketInfo, ReceiveTimestampns},
     },
     sys::time::TimeSpec,
 };
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::{io::Interest, net::UdpSocket};
 
-use super::{InheritedSocket, Interface, Tags, packet::option};
+use super::{
+    InheritedSocket, Interface, Tags,
+    packet::{option, size_receive_buffer, size_send_buffer},
+};
 use crate::engine::{AnswerPort, DropReason};
 
 /// Octets asked of the kernel for datagrams that wait: tens of thousands of Solicits.
@@ -295,15 +298,9 @@ fn set_up(socket: &Socket, shared: bool) -> io::Result<()> {
     socket.set_reuse_address(shared)?;
     setsockopt(socket, Ipv6RecvPacketInfo, &true)?;
     setsockopt(socket, ReceiveTimestampns, &true)?;
-    // With CAP_NET_ADMIN beyond net.core.rmem_max, without it up to there.
-    if setsockopt(socket, RcvBufForce, &RECEIVE_BUFFER).is_err() {
-        socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
-    }
+    size_receive_buffer(socket, RECEIVE_BUFFER)?;
     // An answer is in it until the kernel knows the MAC address of its client.
-    if setsockopt(socket, SndBufForce, &SEND_BUFFER).is_err() {
-        socket.set_send_buffer_size(SEND_BUFFER)?;
-    }
-    Ok(())
+    size_send_buffer(socket, SEND_BUFFER)
 }
 
 /// What was dropped at a socket since it was opened.

@@ -8,14 +8,10 @@ use std::{
     time::SystemTime,
 };
 
-use dhcp6_common::wire::ALL_RELAY_AGENTS_AND_SERVERS;
 use nix::{
     libc,
     net::if_::if_indextoname,
-    sys::socket::{
-        setsockopt,
-        sockopt::{RcvBufForce, ReceiveTimestampns, SndBufForce},
-    },
+    sys::socket::{setsockopt, sockopt::ReceiveTimestampns},
 };
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 use tokio::io::{Interest, unix::AsyncFd};
@@ -28,9 +24,10 @@ use super::{
     packet::{
         bind,
         filter::{
-            AND, IF_EQUAL, INDEX, LOAD_HALF, LOAD_HALF_INDEXED, LOAD_OCTET_INDEXED, LOAD_WORD_INDEXED, RETURN,
+            AND, IF_EQUAL, INDEX, LOAD_HALF, LOAD_HALF_INDEXED, LOAD_OCTET_INDEXED, LOAD_WORD_INDEXED,
+            RETURN, ancillary, group_word,
         },
-        set_option, step,
+        set_option, size_receive_buffer, size_send_buffer, step,
     },
     request::mtu,
     socket::{RECEIVE_BUFFER, SEND_BUFFER, dropped, port_number, receive_buffer},
@@ -233,14 +230,8 @@ fn set_up(socket: &Socket, interface: &Interface, port: u16) -> Result<(), Socke
         set_option(socket, libc::PACKET_IGNORE_OUTGOING, &1_i32)?;
         set_option(socket, libc::PACKET_AUXDATA, &1_i32)?;
         setsockopt(socket, ReceiveTimestampns, &true)?;
-        // With CAP_NET_ADMIN beyond net.core.rmem_max, without it up to there.
-        if setsockopt(socket, RcvBufForce, &RECEIVE_BUFFER).is_err() {
-            socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
-        }
-        if setsockopt(socket, SndBufForce, &SEND_BUFFER).is_err() {
-            socket.set_send_buffer_size(SEND_BUFFER)?;
-        }
-        Ok(())
+        size_receive_buffer(socket, RECEIVE_BUFFER)?;
+        size_send_buffer(socket, SEND_BUFFER)
     };
     set().map_err(failure("set up a packet socket", interface, port))?;
     socket.attach_filter(&filter(port)).map_err(failure("filter frames", interface, port))
@@ -251,9 +242,6 @@ fn set_up(socket: &Socket, interface: &Interface, port: u16) -> Result<(), Socke
 fn filter(port: u16) -> [SockFilter; 31] {
     const VLAN_ID: u32 = 0x0fff;
     const IPV6: u32 = libc::ETH_P_IPV6.cast_unsigned();
-    let ancillary = |what: i32| (libc::SKF_AD_OFF + what).cast_unsigned();
-    let group = u128::from(Ipv6Addr::from(ALL_RELAY_AGENTS_AND_SERVERS));
-    let group_word = |index: u32| (group >> (96 - 32 * index)) as u32;
     [
         step(LOAD_HALF, 0, 0, ancillary(libc::SKF_AD_PKTTYPE)),
         step(IF_EQUAL, 28, 0, u32::from(libc::PACKET_OTHERHOST)),
