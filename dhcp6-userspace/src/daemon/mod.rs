@@ -172,11 +172,11 @@ impl Daemon {
         store.commit(&[Change::PutClock(reading), Change::PutServerDuid(kept)])?;
 
         say_what_waits(&engine);
-        warn_of_small_neighbor_table(&engine);
         let presence = Presence::find(&config, INTERFACE_PATIENCE)?;
         let interfaces = presence.by_link(&config);
         vlan_offload::check(&config, &interfaces)?;
         let sockets = Listener::open_all(&config, &interfaces, &mut manager)?;
+        warn_of_small_neighbor_table(&engine, &sockets);
         let control = ControlServer::listen(&config.control_socket).with_context(|| {
             format!("cannot listen on the control socket {}", config.control_socket.display())
         })?;
@@ -396,7 +396,7 @@ impl Daemon {
         let share = TAKEN_IN.div_ceil(self.sockets.len().max(1));
         let mut answers = Vec::new();
         let mut emptied = 0;
-        for (index, Listener { links, observer, socket }) in self.sockets.iter_mut().enumerate() {
+        for (index, Listener { links, socket, .. }) in self.sockets.iter_mut().enumerate() {
             for _ in 0..share {
                 match socket.receive() {
                     Ok(Some(datagram)) => {
@@ -411,9 +411,8 @@ impl Daemon {
                             continue;
                         }
                         let multicast = path.destination.is_multicast();
-                        let observed = || observer.as_mut()?.mac_of(*path.source.ip());
                         // The MAC address zero is nobody's.
-                        let mac = path.mac().or_else(observed).filter(|mac| *mac != [0; 6]);
+                        let mac = path.mac().filter(|mac| *mac != [0; 6]);
                         let arrival = Arrival { link, vlan: path.vlan(), mac, multicast };
                         let Some(glance) = self.engine.glance(arrival, payload) else {
                             match self.engine.handle(given, arrival, payload) {
@@ -483,13 +482,9 @@ impl Daemon {
             let now = self.clock.now();
             kernel.serve(forgotten.iter().filter_map(|owner| self.engine.kernel_binding_of(now, owner)));
         }
-        for addressed in answers {
-            if addressed.answer.needs_commit {
-                self.waiting.push(addressed);
-            } else {
-                self.send(addressed);
-            }
-        }
+        let (waiting, ready) = answers.into_iter().partition(|addressed| addressed.answer.needs_commit);
+        self.waiting.append(&mut { waiting });
+        self.send(ready);
         self.commit();
     }
 
@@ -539,15 +534,16 @@ impl Daemon {
                     kernel.serve(served);
                 }
                 let now = self.clock.now();
-                for addressed in answers {
-                    // A lifetime counts from when the client hears of it, and storage is half a horizon ahead.
-                    if now.since(addressed.given) <= self.config.fast_path.horizon / 2 {
-                        self.send(addressed);
-                    } else {
-                        self.stats.dropped(DropReason::StoreFailed);
-                    }
+                // A lifetime counts from when the client hears of it, and storage is half a horizon ahead.
+                let patience = self.config.fast_path.horizon / 2;
+                let (in_time, late): (Vec<_>, Vec<_>) =
+                    answers.into_iter().partition(|addressed| now.since(addressed.given) <= patience);
+                for _ in late {
+                    self.stats.dropped(DropReason::StoreFailed);
                 }
+                // The disk is at work while these are sent.
                 self.commit();
+                self.send(in_time);
             }
             Err(failure) => {
                 self.store_status.ok = false;
@@ -586,14 +582,19 @@ impl Daemon {
         is_stored
     }
 
-    fn send(&mut self, Addressed { socket, path, answer, .. }: Addressed) {
-        let Answer { kind, port, message, .. } = answer;
-        match self.sockets[socket].socket.send(&path, port, &message) {
-            Ok(()) => self.stats.sent(kind),
-            Err(failure) => {
-                debug!("cannot send to {}: {failure}", path.source);
-                self.stats.dropped(DropReason::SendFailed);
-            }
+    fn send(&mut self, mut answers: Vec<Addressed>) {
+        answers.sort_by_key(|addressed| addressed.socket);
+        let Self { sockets, stats, .. } = self;
+        for group in answers.chunk_by(|one, other| one.socket == other.socket) {
+            let messages =
+                group.iter().map(|Addressed { path, answer, .. }| (path, answer.port, &*answer.message));
+            sockets[group[0].socket].socket.send(messages, |place, result| match result {
+                Ok(()) => stats.sent(group[place].answer.kind),
+                Err(failure) => {
+                    debug!("cannot send to {}: {failure}", group[place].path.source);
+                    stats.dropped(DropReason::SendFailed);
+                }
+            });
         }
     }
 }
@@ -681,10 +682,12 @@ fn say_what_waits(engine: &Engine) {
     }
 }
 
-/// The kernel has to know the MAC address of each client that the daemon answers, and its table of neighbours is
-/// small unless told otherwise.
-fn warn_of_small_neighbor_table(engine: &Engine) {
-    let Some(limit) = neighbor_limit() else { return };
+/// The kernel has to know the MAC address of each client that the daemon answers through UDP, and its table of neighbours
+/// is small unless told otherwise.
+fn warn_of_small_neighbor_table(engine: &Engine, sockets: &[Listener]) {
+    let Some(limit) = neighbor_limit().filter(|_| sockets.iter().any(Listener::needs_neighbors)) else {
+        return;
+    };
     let clients = engine
         .links()
         .filter(|link| link.interface.is_some())
@@ -693,7 +696,8 @@ fn warn_of_small_neighbor_table(engine: &Engine) {
     if clients > u128::from(limit) {
         warn!(
             "the pools have room for more clients than the kernel's neighbour table ({limit}): when many come at \
-             once, some are answered late or not at all; raise net.ipv6.neigh.default.gc_thresh3 (and gc_thresh2)"
+             once, some are answered late or not at all; give the daemon CAP_NET_RAW, which does without, or raise \
+             net.ipv6.neigh.default.gc_thresh3 (and gc_thresh2)"
         );
     }
 }

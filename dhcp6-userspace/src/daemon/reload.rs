@@ -57,7 +57,7 @@ impl Daemon {
         self.config = config;
         self.sockets.iter().for_each(Listener::announce);
         say_what_waits(&self.engine);
-        warn_of_small_neighbor_table(&self.engine);
+        warn_of_small_neighbor_table(&self.engine, &self.sockets);
         Ok(())
     }
 

@@ -37,9 +37,9 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// A tagged frame that is no UDP datagram from one host.
-    BadFrame = "bad_frame", "Look for a broken or malicious sender in the VLAN.";
-    /// A tagged frame whose UDP checksum is wrong.
+    /// A frame to the clients' group that holds no UDP datagram from one host.
+    BadFrame = "bad_frame", "Look for a broken or malicious sender.";
+    /// A frame whose UDP checksum is wrong.
     BadChecksum = "bad_checksum", "Look for a broken sender, cable or NIC.";
     /// A client's message whose source is not a link-local address (RFC 9915, section 18.2).
     SourceNotLinkLocal = "source_not_link_local", "Look for a broken client.";
@@ -90,7 +90,7 @@ reasons! {
     /// Nothing may be promised while the store does not commit.
     StoreFailed = "store_failed", "See `dhcp6ctl status`: the disk is full, failing or hanging.";
     /// The answer could not be sent.
-    SendFailed = "send_failed", "Raise net.ipv6.neigh.default.gc_thresh3, and see whether the interface is up.";
+    SendFailed = "send_failed", "See whether the interface is up; without CAP_NET_RAW, raise net.ipv6.neigh.default.gc_thresh3.";
 }
 
 #[cfg(test)]

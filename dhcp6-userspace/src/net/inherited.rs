@@ -43,22 +43,12 @@ impl InheritedSocket {
         fits().unwrap_or(false)
     }
 
-    /// Whether this is what [`FrameObserver`](super::FrameObserver) opens on an interface of this network namespace.
-    pub fn observes(&self, interface: &Interface) -> bool {
-        self.sees_frames(interface, Type::DGRAM)
-    }
-
-    /// Whether this is what [`TaggedSocket`](super::TaggedSocket) opens on an interface of this network namespace.
-    pub fn receives_tagged(&self, interface: &Interface) -> bool {
-        self.sees_frames(interface, Type::RAW)
-    }
-
-    /// Whether this is a packet socket of a kind, for all protocols on an interface.
-    fn sees_frames(&self, interface: &Interface, kind: Type) -> bool {
+    /// Whether this is what [`FrameSocket`](super::FrameSocket) opens on an interface of this network namespace.
+    pub fn receives_frames(&self, interface: &Interface) -> bool {
         let fits = || -> io::Result<bool> {
             // One whose interface is gone is bound to none.
             let all = (interface.index.cast_signed(), libc::ETH_P_ALL as u16);
-            Ok(self.is_here(Domain::PACKET, kind)? && bound_to(&self.0)? == all)
+            Ok(self.is_here(Domain::PACKET, Type::RAW)? && bound_to(&self.0)? == all)
         };
         fits().unwrap_or(false)
     }

@@ -14,31 +14,12 @@ use socket2::{SockFilter, Socket};
 
 /// Codes of classic BPF, as in linux/filter.h.
 pub(crate) mod filter {
-    use dhcp6_common::wire::ALL_RELAY_AGENTS_AND_SERVERS;
     use nix::libc;
 
-    pub(crate) const LOAD_WORD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
     pub(crate) const LOAD_HALF: u32 = libc::BPF_LD | libc::BPF_H | libc::BPF_ABS;
     pub(crate) const LOAD_OCTET: u32 = libc::BPF_LD | libc::BPF_B | libc::BPF_ABS;
-    /// With the index register added to the offset.
-    pub(crate) const LOAD_WORD_INDEXED: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_IND;
-    pub(crate) const LOAD_HALF_INDEXED: u32 = libc::BPF_LD | libc::BPF_H | libc::BPF_IND;
-    pub(crate) const LOAD_OCTET_INDEXED: u32 = libc::BPF_LD | libc::BPF_B | libc::BPF_IND;
-    /// Sets the index register.
-    pub(crate) const INDEX: u32 = libc::BPF_LDX | libc::BPF_IMM;
-    pub(crate) const AND: u32 = libc::BPF_ALU | libc::BPF_AND | libc::BPF_K;
     pub(crate) const IF_EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
     pub(crate) const RETURN: u32 = libc::BPF_RET | libc::BPF_K;
-
-    /// The offset of what the kernel knows of a frame besides its octets.
-    pub(crate) fn ancillary(what: i32) -> u32 {
-        (libc::SKF_AD_OFF + what).cast_unsigned()
-    }
-
-    /// One of the four words of ff02::1:2, the group that clients send to.
-    pub(crate) fn group_word(index: u32) -> u32 {
-        (u128::from_be_bytes(ALL_RELAY_AGENTS_AND_SERVERS) >> (96 - 32 * index)) as u32
-    }
 }
 
 /// A step of a filter; `equal` and `other` say how many steps to skip where the operand is equal, and where it is
@@ -59,13 +40,18 @@ pub(crate) fn size_send_buffer(socket: &Socket, octets: usize) -> io::Result<()>
 }
 
 /// Sets an option of packet sockets.
-#[expect(unsafe_code, reason = "neither socket2 nor nix knows the options of packet sockets")]
-pub(crate) fn set_option<T>(socket: &Socket, name: c_int, value: &T) -> io::Result<()> {
+pub(crate) fn set_packet_option<T: Copy>(socket: &Socket, name: c_int, value: &T) -> io::Result<()> {
+    set_option(socket, libc::SOL_PACKET, name, value)
+}
+
+/// Sets an option of any socket.
+#[expect(unsafe_code, reason = "neither socket2 nor nix knows the options that this is for")]
+pub(super) fn set_option<T: Copy>(socket: &Socket, level: c_int, name: c_int, value: &T) -> io::Result<()> {
     // SAFETY: the kernel reads `size_of::<T>()` octets from a live reference and keeps none of them.
     let result = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
-            libc::SOL_PACKET,
+            level,
             name,
             std::ptr::from_ref(value).cast(),
             size_of::<T>() as libc::socklen_t,

@@ -27,7 +27,7 @@ use tokio::{io::Interest, net::UdpSocket};
 
 use super::{
     InheritedSocket, Interface, Tags,
-    packet::{option, size_receive_buffer, size_send_buffer},
+    packet::{option, set_option, size_receive_buffer, size_send_buffer},
 };
 use crate::engine::{AnswerPort, DropReason};
 
@@ -39,6 +39,8 @@ pub(super) const SEND_BUFFER: usize = 16 << 20;
 const GROUPS: &str = "/proc/thread-self/net/igmp6";
 /// The longest datagram that UDP can carry.
 const LONGEST: usize = 65535;
+/// Of linux/in6.h: whether a socket gets what goes to groups that it is no member of (Linux 4.20, commit 15033f0457dc).
+const IPV6_MULTICAST_ALL: libc::c_int = 29;
 
 /// Why the server cannot listen.
 #[derive(Debug, thiserror::Error)]
@@ -69,14 +71,14 @@ pub struct Path {
     pub destination: Ipv6Addr,
     /// Index of the interface that it came in on.
     pub interface: u32,
-    /// Where it came in a tagged frame: the MAC address that this came from, and its tags.
-    pub frame: Option<([u8; 6], Tags)>,
+    /// Where it came by a [`FrameSocket`](super::FrameSocket): the MAC address that the frame came from, and its tags.
+    pub frame: Option<([u8; 6], Option<Tags>)>,
 }
 
 impl Path {
     /// The VLAN that it came from.
     pub fn vlan(&self) -> Vlan {
-        self.frame.map_or(Vlan::NONE, |(_, tags)| tags.vlan())
+        self.frame.and_then(|(_, tags)| tags).map_or(Vlan::NONE, Tags::vlan)
     }
 
     /// The MAC address that it came from, where the socket tells.
@@ -99,14 +101,18 @@ pub struct Datagram<'a> {
 }
 
 impl ServerSocket {
-    /// Listens on an interface: to what clients send to ff02::1:2 (RFC 9915, section 7.1), and to what relay
-    /// agents send there, to ff05::1:3, or to an address of the interface. `shared` says that there is a socket
-    /// for all interfaces beside it.
+    /// Listens on an interface: to what is sent to an address of it or to ff05::1:3, and, where it `hears_clients`, to
+    /// ff02::1:2 (RFC 9915, section 7.1). `shared` says that there is a socket for all interfaces beside it.
     ///
     /// # Errors
     ///
     /// [`SocketError`], for one where the port is taken or takes privileges.
-    pub fn open(interface: Interface, port: u16, shared: bool) -> Result<Self, SocketError> {
+    pub fn open(
+        interface: Interface,
+        port: u16,
+        shared: bool,
+        hears_clients: bool,
+    ) -> Result<Self, SocketError> {
         let place = place_of(Some(&interface));
         let failed = |what| {
             let place = place.clone();
@@ -115,7 +121,7 @@ impl ServerSocket {
         let socket = new_socket(shared).map_err(failed("open a socket"))?;
         socket.bind_device(Some(interface.name.as_bytes())).map_err(failed("bind"))?;
         bind(&socket, port).map_err(failed("listen"))?;
-        Self::finish(socket, Some(interface), port)
+        Self::finish(socket, Some(interface), port, hears_clients)
     }
 
     /// Takes a socket over that was found to listen on the interface, or on all, as [`ServerSocket::open`] or
@@ -129,25 +135,30 @@ impl ServerSocket {
         interface: Option<Interface>,
         port: u16,
         shared: bool,
+        hears_clients: bool,
     ) -> Result<Self, SocketError> {
         let socket = inherited.into_socket();
         socket.set_nonblocking(true).and_then(|()| set_up(&socket, shared)).map_err(|source| {
             let place = place_of(interface.as_ref());
             SocketError { what: "go on", place, port, source }
         })?;
-        Self::finish(socket, interface, port)
+        Self::finish(socket, interface, port, hears_clients)
     }
 
     /// Joins the groups.
-    fn finish(socket: Socket, interface: Option<Interface>, port: u16) -> Result<Self, SocketError> {
+    fn finish(
+        socket: Socket,
+        interface: Option<Interface>,
+        port: u16,
+        hears_clients: bool,
+    ) -> Result<Self, SocketError> {
         let failed = |what| {
             let place = place_of(interface.as_ref());
             move |source| SocketError { what, place, port, source }
         };
         if let Some(interface) = &interface {
-            for group in [ALL_RELAY_AGENTS_AND_SERVERS, ALL_SERVERS] {
-                join(&socket, group, interface.index).map_err(failed("join a group"))?;
-            }
+            join(&socket, ALL_SERVERS, interface.index).map_err(failed("join a group"))?;
+            hear_clients(&socket, interface.index, hears_clients).map_err(failed("join a group"))?;
         } else {
             let interfaces = if_nameindex().map_err(|error| failed("list them")(error.into()))?;
             for interface in &interfaces {
@@ -168,7 +179,23 @@ impl ServerSocket {
         let failed = |what| move |source| SocketError { what, place: place_of(None), port, source };
         let socket = new_socket(true).map_err(failed("open a socket"))?;
         bind(&socket, port).map_err(failed("listen"))?;
-        Self::finish(socket, None, port)
+        Self::finish(socket, None, port, false)
+    }
+
+    /// Hears clients from now on, or does not. Nothing for a socket on all interfaces.
+    ///
+    /// # Errors
+    ///
+    /// [`SocketError`].
+    pub fn hear_clients(&self, hears_clients: bool) -> Result<(), SocketError> {
+        let Some(interface) = &self.interface else { return Ok(()) };
+        let changed = hear_clients(&SockRef::from(&self.socket), interface.index, hears_clients);
+        changed.map_err(|source| SocketError {
+            what: "join a group",
+            place: place_of(Some(interface)),
+            port: self.port,
+            source,
+        })
     }
 
     /// Lets a socket for all interfaces be opened beside this one.
@@ -298,6 +325,8 @@ fn set_up(socket: &Socket, shared: bool) -> io::Result<()> {
     socket.set_reuse_address(shared)?;
     setsockopt(socket, Ipv6RecvPacketInfo, &true)?;
     setsockopt(socket, ReceiveTimestampns, &true)?;
+    // Groups that others have joined are not for this one.
+    set_option(socket, libc::SOL_IPV6, IPV6_MULTICAST_ALL, &0_i32)?;
     size_receive_buffer(socket, RECEIVE_BUFFER)?;
     // An answer is in it until the kernel knows the MAC address of its client.
     size_send_buffer(socket, SEND_BUFFER)
@@ -325,6 +354,18 @@ pub(super) fn port_number(port: AnswerPort, own: u16, source: SocketAddrV6) -> u
         AnswerPort::Client => own - 1,
         AnswerPort::Relay => own,
         AnswerPort::Source => source.port(),
+    }
+}
+
+/// Has a socket be a member of the clients' group on an interface, or not.
+fn hear_clients(socket: &Socket, interface: u32, hears_clients: bool) -> io::Result<()> {
+    if hears_clients {
+        return join(socket, ALL_RELAY_AGENTS_AND_SERVERS, interface);
+    }
+    match socket.leave_multicast_v6(&ALL_RELAY_AGENTS_AND_SERVERS.into(), interface) {
+        // It is none.
+        Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => Ok(()),
+        left => left,
     }
 }
 
