@@ -12,7 +12,7 @@ use super::Frame;
 use crate::net::packet::{
     bind, drops,
     filter::{IF_EQUAL, LOAD_HALF, LOAD_OCTET, RETURN},
-    set_packet_option, size_receive_buffer, step,
+    set_option, size_receive_buffer, step,
 };
 
 /// Asked of the kernel for frames that wait.
@@ -42,9 +42,9 @@ impl PacketSocket {
             Socket::new(Domain::PACKET, kind, Some(Protocol::from(0))).map_err(context("open a socket"))?;
         socket.attach_filter(&filter()).map_err(context("filter frames"))?;
         size_receive_buffer(&socket, RECEIVE_BUFFER).map_err(context("size the receive buffer"))?;
-        set_packet_option(&socket, libc::PACKET_VNET_HDR, &1_i32)
+        set_option(&socket, libc::PACKET_VNET_HDR, &1_i32)
             .map_err(context("ask for checksum states"))?;
-        set_packet_option(&socket, libc::PACKET_IGNORE_OUTGOING, &1_i32)
+        set_option(&socket, libc::PACKET_IGNORE_OUTGOING, &1_i32)
             .map_err(context("leave out outgoing frames"))?;
         let membership = libc::packet_mreq {
             mr_ifindex: index.cast_signed(),
@@ -52,7 +52,7 @@ impl PacketSocket {
             mr_alen: 0,
             mr_address: [0; 8],
         };
-        set_packet_option(&socket, libc::PACKET_ADD_MEMBERSHIP, &membership)
+        set_option(&socket, libc::PACKET_ADD_MEMBERSHIP, &membership)
             .map_err(context("take frames for every MAC address"))?;
         bind(&socket, index, libc::ETH_P_IPV6 as u16).map_err(context("bind"))?;
         Ok(Self { socket, buffer: Box::new([0; VIRTIO_HEADER_LEN + LONGEST]) })
@@ -100,7 +100,7 @@ impl SendSocket {
         let kind = Type::RAW.nonblocking().cloexec();
         let socket =
             Socket::new(Domain::PACKET, kind, Some(Protocol::from(0))).map_err(context("open a socket"))?;
-        set_packet_option(&socket, libc::PACKET_QDISC_BYPASS, &1_i32)
+        set_option(&socket, libc::PACKET_QDISC_BYPASS, &1_i32)
             .map_err(context("bypass the queue of"))?;
         bind(&socket, index, 0).map_err(context("bind"))?;
         Ok(Self(socket))

@@ -25,7 +25,7 @@ use super::{
     frame::{Frames, Packet, Route, Upper, VLAN_ID, longest_frame},
     frame_filter::{Heard, filter},
     membership::GROUP_MAC,
-    packet::{bind, set_packet_option, size_receive_buffer, size_send_buffer},
+    packet::{bind, set_option, size_receive_buffer, size_send_buffer},
     request::mtu,
     socket::{RECEIVE_BUFFER, SEND_BUFFER, dropped, port_number, receive_buffer},
 };
@@ -100,7 +100,7 @@ impl FrameSocket {
             mr_alen: GROUP_MAC.len() as u16,
             mr_address: group_mac,
         };
-        set_packet_option(&socket, libc::PACKET_ADD_MEMBERSHIP, &group).map_err(failed("join a group"))?;
+        set_option(&socket, libc::PACKET_ADD_MEMBERSHIP, &group).map_err(failed("join a group"))?;
         Self::finish(socket, interface, port, heard)
     }
 
@@ -371,9 +371,9 @@ fn failure(
 fn set_up(socket: &Socket, interface: &Interface, port: u16, heard: Heard) -> Result<(), SocketError> {
     let set = || -> io::Result<()> {
         socket.set_nonblocking(true)?;
-        set_packet_option(socket, libc::PACKET_IGNORE_OUTGOING, &1_i32)?;
-        set_packet_option(socket, libc::PACKET_AUXDATA, &1_i32)?;
-        set_packet_option(socket, libc::PACKET_VNET_HDR, &1_i32)?;
+        set_option(socket, libc::PACKET_IGNORE_OUTGOING, &1_i32)?;
+        set_option(socket, libc::PACKET_AUXDATA, &1_i32)?;
+        set_option(socket, libc::PACKET_VNET_HDR, &1_i32)?;
         setsockopt(socket, ReceiveTimestampns, &true)?;
         size_receive_buffer(socket, RECEIVE_BUFFER)?;
         size_send_buffer(socket, SEND_BUFFER)

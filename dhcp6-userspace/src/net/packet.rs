@@ -16,6 +16,7 @@ use socket2::{SockFilter, Socket};
 pub(crate) mod filter {
     use nix::libc;
 
+    pub(crate) const LOAD_WORD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
     pub(crate) const LOAD_HALF: u32 = libc::BPF_LD | libc::BPF_H | libc::BPF_ABS;
     pub(crate) const LOAD_OCTET: u32 = libc::BPF_LD | libc::BPF_B | libc::BPF_ABS;
     pub(crate) const IF_EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
@@ -40,13 +41,13 @@ pub(crate) fn size_send_buffer(socket: &Socket, octets: usize) -> io::Result<()>
 }
 
 /// Sets an option of packet sockets.
-pub(crate) fn set_packet_option<T: Copy>(socket: &Socket, name: c_int, value: &T) -> io::Result<()> {
-    set_option(socket, libc::SOL_PACKET, name, value)
+pub(crate) fn set_option<T: Copy>(socket: &Socket, name: c_int, value: &T) -> io::Result<()> {
+    set_option_of(socket, libc::SOL_PACKET, name, value)
 }
 
 /// Sets an option of any socket.
 #[expect(unsafe_code, reason = "neither socket2 nor nix knows the options that this is for")]
-pub(super) fn set_option<T: Copy>(socket: &Socket, level: c_int, name: c_int, value: &T) -> io::Result<()> {
+pub(super) fn set_option_of<T: Copy>(socket: &Socket, level: c_int, name: c_int, value: &T) -> io::Result<()> {
     // SAFETY: the kernel reads `size_of::<T>()` octets from a live reference and keeps none of them.
     let result = unsafe {
         libc::setsockopt(

@@ -27,7 +27,7 @@ use tokio::{io::Interest, net::UdpSocket};
 
 use super::{
     InheritedSocket, Interface, Tags,
-    packet::{option, set_option, size_receive_buffer, size_send_buffer},
+    packet::{option, set_option_of, size_receive_buffer, size_send_buffer},
 };
 use crate::engine::{AnswerPort, DropReason};
 
@@ -326,7 +326,7 @@ fn set_up(socket: &Socket, shared: bool) -> io::Result<()> {
     setsockopt(socket, Ipv6RecvPacketInfo, &true)?;
     setsockopt(socket, ReceiveTimestampns, &true)?;
     // Groups that others have joined are not for this one.
-    set_option(socket, libc::SOL_IPV6, IPV6_MULTICAST_ALL, &0_i32)?;
+    set_option_of(socket, libc::SOL_IPV6, IPV6_MULTICAST_ALL, &0_i32)?;
     size_receive_buffer(socket, RECEIVE_BUFFER)?;
     // An answer is in it until the kernel knows the MAC address of its client.
     size_send_buffer(socket, SEND_BUFFER)
