@@ -4,7 +4,7 @@ use std::net::Ipv6Addr;
 
 use dhcp6_common::{
     flood::{IAID_MASK, MAC_PREFIX},
-    wire::{Duid, MessageType, OptionCode},
+    wire::{MessageType, OptionCode},
 };
 
 use super::{Ask, frame::Mac, state::Resources};
@@ -58,9 +58,9 @@ impl Identity {
         self.iaid() ^ 0x2700_0000
     }
 
-    /// A Solicit.
-    pub(super) fn solicit(self, transaction_id: u32, elapsed: u16, rapid_commit: bool, ask: Ask) -> Vec<u8> {
-        let mut message = Message::new(MessageType::Solicit, transaction_id);
+    /// Appends a Solicit.
+    pub(super) fn solicit(self, to: &mut Vec<u8>, header: Header, rapid_commit: bool, ask: Ask) {
+        let mut message = Message::new(to, MessageType::Solicit, header);
         message.option(OptionCode::CLIENT_ID, &self.duid());
         if ask.address() {
             message.option(OptionCode::IA_NA, &ia_header(self.iaid()));
@@ -71,41 +71,44 @@ impl Identity {
         if rapid_commit {
             message.option(OptionCode::RAPID_COMMIT, &[]);
         }
-        message.finish(elapsed)
+        message.finish();
     }
 
-    /// Any message that names a server, or what the client has or was offered.
+    /// Appends any message that names a server, or what the client has or was offered.
     pub(super) fn message(
         self,
+        to: &mut Vec<u8>,
         kind: MessageType,
-        (transaction_id, elapsed): (u32, u16),
-        server: Option<&Duid>,
+        header: Header,
+        server: Option<&[u8]>,
         resources: Resources,
-    ) -> Vec<u8> {
-        let mut message = Message::new(kind, transaction_id);
+    ) {
+        let mut message = Message::new(to, kind, header);
         message.option(OptionCode::CLIENT_ID, &self.duid());
         if let Some(server) = server {
-            message.option(OptionCode::SERVER_ID, server.as_slice());
+            message.option(OptionCode::SERVER_ID, server);
         }
         if let Some(address) = resources.address {
-            let mut ia = ia_header(self.iaid()).to_vec();
+            let mut ia = [0; 40];
+            ia[..12].copy_from_slice(&ia_header(self.iaid()));
             // IA Address, 24 octets, lifetimes of 0 (RFC 9915, section 21.6).
-            ia.extend([0, 5, 0, 24]);
-            ia.extend(address.octets());
-            ia.extend([0; 8]);
+            ia[12..16].copy_from_slice(&[0, 5, 0, 24]);
+            ia[16..32].copy_from_slice(&address.octets());
             message.option(OptionCode::IA_NA, &ia);
         }
         if let Some((prefix, length)) = resources.prefix {
-            let mut ia = ia_header(self.prefix_iaid()).to_vec();
+            let mut ia = [0; 41];
+            ia[..12].copy_from_slice(&ia_header(self.prefix_iaid()));
             // IA Prefix, 25 octets, lifetimes of 0 (RFC 9915, section 21.22).
-            ia.extend([0, 26, 0, 25, 0, 0, 0, 0, 0, 0, 0, 0, length]);
-            ia.extend(prefix.octets());
+            ia[12..16].copy_from_slice(&[0, 26, 0, 25]);
+            ia[24] = length;
+            ia[25..].copy_from_slice(&prefix.octets());
             message.option(OptionCode::IA_PD, &ia);
         }
         match kind {
             // RFC 9915, section 21.7: nothing is asked for.
-            MessageType::Release | MessageType::Decline => message.finish_without_requests(elapsed),
-            _ => message.finish(elapsed),
+            MessageType::Release | MessageType::Decline => message.finish_without_requests(),
+            _ => message.finish(),
         }
     }
 }
@@ -125,36 +128,51 @@ fn ia_header(iaid: u32) -> [u8; 12] {
     [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0]
 }
 
-/// A message under construction.
-struct Message(Vec<u8>);
+/// What every message begins with, and how long its exchange has taken.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Header {
+    pub(super) transaction_id: u32,
+    /// In hundredths of a second (RFC 9915, section 21.9).
+    pub(super) elapsed: u16,
+}
 
-impl Message {
-    fn new(kind: MessageType, transaction_id: u32) -> Self {
-        let [_, a, b, c] = transaction_id.to_be_bytes();
-        let mut octets = Vec::with_capacity(128);
-        octets.extend([kind as u8, a, b, c]);
-        Self(octets)
+/// A message under construction, at the end of what is there already.
+struct Message<'a> {
+    octets: &'a mut Vec<u8>,
+    elapsed: u16,
+}
+
+impl<'a> Message<'a> {
+    fn new(octets: &'a mut Vec<u8>, kind: MessageType, header: Header) -> Self {
+        let [_, a, b, c] = header.transaction_id.to_be_bytes();
+        octets.extend_from_slice(&[kind as u8, a, b, c]);
+        Self { octets, elapsed: header.elapsed }
     }
 
     fn option(&mut self, code: OptionCode, value: &[u8]) {
-        self.0.extend(code.0.to_be_bytes());
-        self.0.extend((value.len() as u16).to_be_bytes());
-        self.0.extend(value);
+        option(self.octets, code, value);
     }
 
-    /// Ends with Elapsed Time, in hundredths of a second, and Option Request.
-    fn finish(self, elapsed: u16) -> Vec<u8> {
-        let mut message = Self(self.finish_without_requests(elapsed));
-        let requested: Vec<u8> = REQUESTED.iter().flat_map(|code| code.0.to_be_bytes()).collect();
-        message.option(OptionCode::OPTION_REQUEST, &requested);
-        message.0
+    /// Ends with Elapsed Time and Option Request.
+    fn finish(mut self) {
+        let [a, b] = REQUESTED.map(|code| code.0.to_be_bytes());
+        let elapsed = self.elapsed.to_be_bytes();
+        self.option(OptionCode::ELAPSED_TIME, &elapsed);
+        self.option(OptionCode::OPTION_REQUEST, &[a[0], a[1], b[0], b[1]]);
     }
 
     /// Ends with Elapsed Time.
-    fn finish_without_requests(mut self, elapsed: u16) -> Vec<u8> {
-        self.option(OptionCode::ELAPSED_TIME, &elapsed.to_be_bytes());
-        self.0
+    fn finish_without_requests(mut self) {
+        let elapsed = self.elapsed.to_be_bytes();
+        self.option(OptionCode::ELAPSED_TIME, &elapsed);
     }
+}
+
+/// Appends an option.
+pub(super) fn option(to: &mut Vec<u8>, code: OptionCode, value: &[u8]) {
+    let ([a, b], [c, d]) = (code.0.to_be_bytes(), (value.len() as u16).to_be_bytes());
+    to.extend_from_slice(&[a, b, c, d]);
+    to.extend_from_slice(value);
 }
 
 #[cfg(test)]

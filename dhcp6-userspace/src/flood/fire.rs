@@ -24,7 +24,7 @@ use super::{
     kernel::{Kernel, KernelCounters, KernelError},
     runner::wait,
     socket::{PacketSocket, SendSocket},
-    summary::Latencies,
+    summary::{Latencies, per_second},
     template::Template,
 };
 
@@ -41,8 +41,6 @@ const SILENCE: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(3);
 /// How often the watcher is told.
 const WATCH_INTERVAL: Duration = Duration::from_millis(100);
-/// Frames received before the clock is looked at.
-const BURST: usize = 256;
 
 /// Fires a volley from an interface. `watch` is called ten times a second.
 ///
@@ -57,8 +55,9 @@ pub fn fire(
     let error = |(what, source)| RunError::Socket { what, interface: interface.to_owned(), source };
     let refused = |source: KernelError| RunError::LiveFrames(source.to_string());
     let index = if_nametoindex(interface).map_err(|_| RunError::NoInterface(interface.to_owned()))?;
-    let mut socket = PacketSocket::open(index).map_err(error)?;
+    let mut socket = PacketSocket::open(index, None).map_err(error)?;
     let sender = SendSocket::open(index).map_err(error)?;
+    let mut answerer = SendSocket::open(index).map_err(error)?;
     let template = Template::new(volley.mode);
     let first_stranger = rand::rng().random::<u32>() & !Class::BITS;
 
@@ -98,7 +97,7 @@ pub fn fire(
         template: &template,
         first_stranger,
         engine,
-        sender: &sender,
+        sender: Mutex::new(sender),
         kernel: Mutex::new(kernel),
         generated: Mutex::new([0; 3]),
         done: AtomicBool::new(false),
@@ -110,7 +109,8 @@ pub fn fire(
             battery.done.store(true, Ordering::Release);
             result
         });
-        let heard = battery.receive(&mut socket, &mut judge, counted_elsewhere, start, &mut watch);
+        let heard =
+            battery.receive((&mut socket, &mut answerer), &mut judge, counted_elsewhere, start, &mut watch);
         battery.stop.store(true, Ordering::Release);
         (firing.join().expect("the firing thread does not panic"), heard)
     });
@@ -150,7 +150,8 @@ struct Battery<'a> {
     template: &'a Template,
     first_stranger: u32,
     engine: Engine,
-    sender: &'a SendSocket,
+    /// Of the firing thread.
+    sender: Mutex<SendSocket>,
     kernel: Mutex<Option<Kernel>>,
     /// By [`Class`]; where this process generates.
     generated: Mutex<[u64; 3]>,
@@ -188,7 +189,7 @@ impl Battery<'_> {
 
     fn fire_from_socket(&self, start: Instant) -> io::Result<()> {
         let mut rng = rand::rng();
-        let mut frame = *self.template.octets();
+        let mut sender = self.sender.lock().expect("nobody panics");
         let mut generated = [0u64; 3];
         let (unknown, malformed) = (self.volley.unknown, self.volley.malformed);
         for number in 0..self.volley.packets {
@@ -210,16 +211,16 @@ impl Battery<'_> {
                 _ => class.bits() | (self.first_stranger.wrapping_add(*count as u32) & !Class::BITS),
             };
             *count += 1;
-            let len = self.template.write(client, transaction_id(monotonic()), &mut frame);
-            while let Err(failure) = self.sender.send(&frame[..len]) {
-                if !super::runner::is_no_room(&failure) {
-                    return Err(failure);
-                }
-                if self.is_over(start) {
-                    break;
-                }
-                thread::yield_now();
+            sender.fill(|frame| {
+                self.template.write(client, transaction_id(monotonic()), frame);
+                true
+            });
+            while sender.is_full() && !self.is_over(start) {
+                send_some(&mut sender)?;
             }
+        }
+        while !sender.is_empty() && !self.is_over(start) {
+            send_some(&mut sender)?;
         }
         *self.generated.lock().expect("nobody panics") = generated;
         Ok(())
@@ -228,7 +229,7 @@ impl Battery<'_> {
     /// Reads replies until everything is sent and no more of them come.
     fn receive(
         &self,
-        socket: &mut PacketSocket,
+        (socket, answerer): (&mut PacketSocket, &mut SendSocket),
         judge: &mut Judge,
         counted_elsewhere: bool,
         start: Instant,
@@ -257,18 +258,19 @@ impl Battery<'_> {
             {
                 return Ok(());
             }
-            let mut received = 0;
-            while received < BURST
-                && let Some(frame) = socket.receive()?
-            {
-                received += 1;
-                if let Some(answer) = judge.handle(monotonic(), frame) {
-                    // One that there is no room for is asked for again.
-                    socket.send(&answer).or_else(|failure| {
-                        if super::runner::is_no_room(&failure) { Ok(()) } else { Err(failure) }
-                    })?;
+            let received = socket.receive()?;
+            for number in 0..received {
+                // One that there is no room for is asked for again.
+                if let Some(answer) = judge.handle(monotonic(), socket.frame(number))
+                    && !answerer.is_full()
+                {
+                    answerer.fill(|frame| {
+                        *frame = answer;
+                        true
+                    });
                 }
             }
+            answerer.send()?;
             if received == 0 {
                 wait(socket, false, next_watch.saturating_duration_since(now))?;
             }
@@ -295,6 +297,15 @@ impl Battery<'_> {
     }
 }
 
+/// Sends what there is room for, or lets others work where there is none.
+fn send_some(sender: &mut SendSocket) -> io::Result<()> {
+    sender.send()?;
+    if sender.is_full() {
+        thread::yield_now();
+    }
+    Ok(())
+}
+
 /// What a summary says of the volley itself.
 struct Context<'a> {
     volley: &'a Volley,
@@ -319,7 +330,7 @@ impl Context<'_> {
         let mut malformed_answered = judge.malformed_answered;
         let mut latencies = Latencies::new();
         for us in &judge.latencies {
-            latencies.record(Duration::from_micros(u64::from(*us)), 1);
+            latencies.record(u64::from(*us) * 1000, 1);
         }
         let mut by_class = generated;
         if let Some(counters) = counters {
@@ -339,18 +350,13 @@ impl Context<'_> {
                 }
             }
             for class in 0..LATENCY_CLASSES {
-                let end = Duration::from_micros(u64::from(latency_class_end(class)));
+                let end = u64::from(latency_class_end(class)) * 1000;
                 latencies.record(end, counters.latencies[class as usize]);
             }
         }
         let sent = by_class.iter().sum();
         let malformed = by_class[Class::Malformed as usize];
         let received = received_by_type.values().sum();
-        let per_second = |count: u64| {
-            #[expect(clippy::cast_precision_loss, reason = "a rate, for people and plots")]
-            let rate = count as f64 / seconds.as_secs_f64().max(1e-9);
-            (rate * 10.0).round() / 10.0
-        };
         VolleySummary {
             engine,
             engine_reason: reason.filter(|_| engine != Engine::LiveFrames),
@@ -363,9 +369,9 @@ impl Context<'_> {
                 Class::ALL.map(|class| (class_name(class), by_class[class as usize])),
             ),
             transmitted,
-            rate: per_second(sent),
+            rate: per_second(sent, seconds),
             received,
-            received_rate: per_second(received),
+            received_rate: per_second(received, seconds),
             received_by_type,
             answered_share: VolleySummary::share(received, sent, malformed, transmitted),
             latency_us: latencies.quantiles(),

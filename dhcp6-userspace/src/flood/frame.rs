@@ -59,6 +59,8 @@ pub(super) enum Inbound<'a> {
     },
     /// A valid Neighbor Solicitation.
     NeighborSolicitation { source_mac: Mac, source: Ipv6Addr, target: Ipv6Addr },
+    /// A valid Neighbor Advertisement.
+    NeighborAdvertisement { target: Ipv6Addr },
     /// Anything else.
     Other,
 }
@@ -89,12 +91,18 @@ impl<'a> Frame<'a> {
                 }
             }
             NEXT_HEADER_ICMPV6 if octets[UDP] == NEIGHBOR_SOLICITATION => match payload {
-                Some(message) if self.is_valid_solicitation(source, destination, message) => {
+                Some(message) if self.is_valid_neighbor(source, destination, message) => {
                     Inbound::NeighborSolicitation {
                         source_mac: chunk(octets, 6),
                         source,
                         target: chunk::<16>(message, 8).into(),
                     }
+                }
+                _ => Inbound::Other,
+            },
+            NEXT_HEADER_ICMPV6 if octets[UDP] == NEIGHBOR_ADVERTISEMENT => match payload {
+                Some(message) if self.is_valid_neighbor(source, destination, message) => {
+                    Inbound::NeighborAdvertisement { target: chunk::<16>(message, 8).into() }
                 }
                 _ => Inbound::Other,
             },
@@ -113,16 +121,18 @@ impl<'a> Frame<'a> {
         if usize::from(u16::from_be_bytes([header[4], header[5]])) != datagram.len() {
             return Err(Wrong::Length);
         }
-        let sum = Sum::ZERO
-            .add_pseudo_header(source.octets(), destination.octets(), datagram.len() as u16)
-            .add_octets(datagram);
         // RFC 8200, section 8.1: a datagram over IPv6 has a checksum.
-        let valid = [header[6], header[7]] != [0, 0] && sum.fold() == 0xffff;
-        if valid || self.checksum_offloaded { Ok(message) } else { Err(Wrong::Checksum) }
+        let is_valid = || {
+            let sum = Sum::ZERO
+                .add_pseudo_header(source.octets(), destination.octets(), datagram.len() as u16)
+                .add_octets(datagram);
+            [header[6], header[7]] != [0, 0] && sum.fold() == 0xffff
+        };
+        if self.checksum_offloaded || is_valid() { Ok(message) } else { Err(Wrong::Checksum) }
     }
 
-    /// RFC 4861, section 7.1.1, as far as it matters to a host that has the target.
-    fn is_valid_solicitation(&self, source: Ipv6Addr, destination: Ipv6Addr, message: &[u8]) -> bool {
+    /// RFC 4861, sections 7.1.1 and 7.1.2, as far as they matter to a host that has the target or wants it.
+    fn is_valid_neighbor(&self, source: Ipv6Addr, destination: Ipv6Addr, message: &[u8]) -> bool {
         const NEVER_FORWARDED: u8 = 255;
         self.octets[IPV6 + 7] == NEVER_FORWARDED
             && message.len() >= NEIGHBOR_LEN
@@ -131,29 +141,41 @@ impl<'a> Frame<'a> {
     }
 }
 
-/// The frame of a client's message to all servers.
-pub(super) fn to_servers(mac: Mac, source: Ipv6Addr, message: &[u8]) -> Vec<u8> {
+/// Begins the frame of a client's message to all servers, in the place of what was there.
+pub(super) fn begin_to_servers(frame: &mut Vec<u8>, mac: Mac, source: Ipv6Addr, port: u16) {
     let destination = Ipv6Addr::from(ALL_RELAY_AGENTS_AND_SERVERS);
-    udp((mac, source, CLIENT_PORT), (MULTICAST_MAC, destination, SERVER_PORT), message)
+    begin(frame, (mac, source, port), (MULTICAST_MAC, destination, SERVER_PORT));
 }
 
-/// The frame of a relay agent's message to all servers.
-pub(super) fn to_servers_from_relay(mac: Mac, source: Ipv6Addr, message: &[u8]) -> Vec<u8> {
-    let destination = Ipv6Addr::from(ALL_RELAY_AGENTS_AND_SERVERS);
-    udp((mac, source, SERVER_PORT), (MULTICAST_MAC, destination, SERVER_PORT), message)
+/// Begins the frame of a datagram between two triples of MAC address, address and port, in the place of what was there.
+/// The message is appended to it; [`finish`] does the rest.
+fn begin(frame: &mut Vec<u8>, from: (Mac, Ipv6Addr, u16), to: (Mac, Ipv6Addr, u16)) {
+    frame.clear();
+    ipv6(frame, (from.0, from.1), (to.0, to.1), (NEXT_HEADER_UDP, 64), 0);
+    let ([a, b], [c, d]) = (from.2.to_be_bytes(), to.2.to_be_bytes());
+    frame.extend_from_slice(&[a, b, c, d, 0, 0, 0, 0]);
+}
+
+/// Writes the lengths and the checksum of a datagram whose message is complete.
+pub(super) fn finish(frame: &mut [u8]) {
+    let len = (frame.len() - UDP) as u16;
+    frame[IPV6 + 4..IPV6 + 6].copy_from_slice(&len.to_be_bytes());
+    frame[UDP + 4..UDP + 6].copy_from_slice(&len.to_be_bytes());
+    // The addresses are next to the datagram, at an even offset.
+    let sum = Sum::ZERO
+        .add_octets(&frame[IPV6 + 8..])
+        .add_u16(len.to_be())
+        .add_u16(u16::from(NEXT_HEADER_UDP).to_be());
+    frame[UDP + 6..UDP + 8].copy_from_slice(&sum.finish().to_ne_bytes());
 }
 
 /// The frame of a datagram between two triples of MAC address, address and port.
+#[cfg(test)]
 pub(super) fn udp(from: (Mac, Ipv6Addr, u16), to: (Mac, Ipv6Addr, u16), message: &[u8]) -> Vec<u8> {
-    let len = (8 + message.len()) as u16;
-    let mut frame = ipv6(from.0, to.0, from.1, to.1, (NEXT_HEADER_UDP, 64), len);
-    frame.extend(from.2.to_be_bytes());
-    frame.extend(to.2.to_be_bytes());
-    frame.extend(len.to_be_bytes());
-    frame.extend([0; 2]);
-    frame.extend(message);
-    let sum = Sum::ZERO.add_pseudo_header(from.1.octets(), to.1.octets(), len).add_octets(&frame[UDP..]);
-    frame[UDP + 6..UDP + 8].copy_from_slice(&sum.finish().to_ne_bytes());
+    let mut frame = Vec::new();
+    begin(&mut frame, from, to);
+    frame.extend_from_slice(message);
+    finish(&mut frame);
     frame
 }
 
@@ -165,7 +187,8 @@ pub(super) fn neighbor_advertisement(mac: Mac, target: Ipv6Addr, to: (Mac, Ipv6A
     // Somebody who is only about to take an address cannot be answered there.
     let asks_from_nowhere = to.1.is_unspecified();
     let (to_mac, to_address) = if asks_from_nowhere { all_nodes } else { to };
-    let mut frame = ipv6(mac, to_mac, target, to_address, (NEXT_HEADER_ICMPV6, 255), LEN);
+    let mut frame = Vec::with_capacity(UDP + usize::from(LEN));
+    ipv6(&mut frame, (mac, target), (to_mac, to_address), (NEXT_HEADER_ICMPV6, 255), LEN);
     frame.extend([NEIGHBOR_ADVERTISEMENT, 0, 0, 0]);
     frame.extend([if asks_from_nowhere { 0x20 } else { SOLICITED_OVERRIDE }, 0, 0, 0]);
     frame.extend(target.octets());
@@ -176,25 +199,39 @@ pub(super) fn neighbor_advertisement(mac: Mac, target: Ipv6Addr, to: (Mac, Ipv6A
     frame
 }
 
-/// Ethernet and IPv6 headers.
+/// The frame by which the host `mac` looks for others that have the address `target` (RFC 4862, section 5.4.2).
+pub(super) fn address_probe(mac: Mac, target: Ipv6Addr) -> Vec<u8> {
+    let [.., x, y, z] = target.octets();
+    let group = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | u16::from(x), u16::from_be_bytes([y, z]));
+    let mut frame = Vec::with_capacity(UDP + NEIGHBOR_LEN);
+    let to = ([0x33, 0x33, 0xff, x, y, z], group);
+    ipv6(&mut frame, (mac, Ipv6Addr::UNSPECIFIED), to, (NEXT_HEADER_ICMPV6, 255), NEIGHBOR_LEN as u16);
+    frame.extend([NEIGHBOR_SOLICITATION, 0, 0, 0, 0, 0, 0, 0]);
+    frame.extend(target.octets());
+    let sum = icmpv6_sum(Ipv6Addr::UNSPECIFIED, group, &frame[UDP..]);
+    frame[UDP + 2..UDP + 4].copy_from_slice(&sum.finish().to_ne_bytes());
+    frame
+}
+
+/// Appends Ethernet and IPv6 headers.
 fn ipv6(
-    from_mac: Mac,
-    to_mac: Mac,
-    from: Ipv6Addr,
-    to: Ipv6Addr,
+    frame: &mut Vec<u8>,
+    from: (Mac, Ipv6Addr),
+    to: (Mac, Ipv6Addr),
     (next_header, hop_limit): (u8, u8),
     payload_len: u16,
-) -> Vec<u8> {
-    let mut frame = Vec::with_capacity(UDP + usize::from(payload_len));
-    frame.extend(to_mac);
-    frame.extend(from_mac);
-    frame.extend(ETHERTYPE_IPV6);
-    frame.extend([0x60, 0, 0, 0]);
-    frame.extend(payload_len.to_be_bytes());
-    frame.extend([next_header, hop_limit]);
-    frame.extend(from.octets());
-    frame.extend(to.octets());
-    frame
+) {
+    let mut headers = [0; UDP];
+    headers[..6].copy_from_slice(&to.0);
+    headers[6..12].copy_from_slice(&from.0);
+    headers[12..14].copy_from_slice(&ETHERTYPE_IPV6);
+    headers[IPV6] = 0x60;
+    headers[IPV6 + 4..IPV6 + 6].copy_from_slice(&payload_len.to_be_bytes());
+    headers[IPV6 + 6] = next_header;
+    headers[IPV6 + 7] = hop_limit;
+    headers[IPV6 + 8..IPV6 + 24].copy_from_slice(&from.1.octets());
+    headers[IPV6 + 24..].copy_from_slice(&to.1.octets());
+    frame.extend_from_slice(&headers);
 }
 
 /// The sum of an ICMPv6 message and its pseudo-header (RFC 4443, section 2.3).
@@ -214,7 +251,9 @@ fn chunk<const N: usize>(octets: &[u8], offset: usize) -> [u8; N] {
 
 #[cfg(test)]
 mod tests {
-    use super::{Frame, Inbound, icmpv6_sum, neighbor_advertisement, to_servers, udp};
+    use super::{
+        CLIENT_PORT, Frame, Inbound, begin_to_servers, finish, icmpv6_sum, neighbor_advertisement, udp,
+    };
     use crate::flood::Wrong;
 
     const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
@@ -247,7 +286,10 @@ mod tests {
             };
             assert_eq!((destination_mac, destination, message), (MAC, client, expected), "{what}");
         }
-        let request = to_servers(MAC, client, &[1, 0, 0, 0]);
+        let mut request = vec![9; 9];
+        begin_to_servers(&mut request, MAC, client, CLIENT_PORT);
+        request.extend([1, 0, 0, 0]);
+        finish(&mut request);
         let request = Frame { octets: &request, checksum_offloaded: false };
         assert!(matches!(request.read(), Inbound::Relayed { .. }), "to the port of servers and relay agents");
         let elsewhere = udp((SERVER, server, 547), (MAC, client, 548), &[7, 1, 2, 3]);

@@ -99,7 +99,7 @@ impl Judge {
                 self.neighbor_solicitations += 1;
                 Some(neighbor_advertisement(client.mac(), target, (source_mac, source)))
             }
-            Inbound::Relayed { .. } | Inbound::Other => None,
+            Inbound::Relayed { .. } | Inbound::NeighborAdvertisement { .. } | Inbound::Other => None,
         }
     }
 

@@ -1,6 +1,6 @@
 //! Simulated clients that load a server and judge its replies.
 //!
-//! [`Population`] is the clients, without I/O: frames and the time go in, frames come out. [`run`] joins it to a
+//! `Population` is the clients, without I/O: frames and the time go in, frames come out. [`run`] joins them to a
 //! network interface.
 //!
 //! A [`Volley`] has no such clients: its frames are written by an XDP program in the kernel, or here where that cannot
@@ -17,19 +17,20 @@ mod relay;
 mod retransmission;
 mod runner;
 mod server_message;
+mod shared;
 mod socket;
 mod state;
 mod summary;
 mod template;
 #[cfg(test)]
 mod tests;
+mod timers;
 mod volley;
 
 pub use fire::fire;
 pub use frame::Frame;
-pub use plan::{Ask, Mode, Pace, Plan, Step, Wrong};
-pub use population::Population;
+pub use plan::{Ask, Mix, MixError, Mode, Pace, Plan, Step, Wrong};
 pub use relay::Relays;
-pub use runner::{RunError, run};
-pub use summary::{Latency, LatencyClass, StepSummary, Storm, Summary};
+pub use runner::{Progress, RunError, run};
+pub use summary::{Dad, Latency, LatencyClass, StepSummary, Storm, Summary};
 pub use volley::{Engine, Receiver, Volley, VolleyProgress, VolleySummary};

@@ -72,6 +72,10 @@ pub enum Step {
 }
 
 impl Step {
+    /// Every kind.
+    pub const ALL: [Self; 5] =
+        [Self::Renew, Self::Rebind, Self::Release, Self::Decline, Self::InformationRequest];
+
     /// The message that takes it.
     pub(super) fn message(self) -> MessageType {
         match self {
@@ -87,6 +91,58 @@ impl Step {
     pub(super) fn needs_lease(self) -> bool {
         self != Self::InformationRequest
     }
+}
+
+/// What clients that have a lease do when it is their turn again, in hundredths of their turns. Otherwise they begin
+/// with a Solicit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Mix(Vec<(Step, u8)>);
+
+impl Mix {
+    /// A mix of these steps.
+    ///
+    /// # Errors
+    ///
+    /// Where they are more than 100 hundredths, or a step is named twice.
+    pub fn new(shares: Vec<(Step, u8)>) -> Result<Self, MixError> {
+        let sum: u32 = shares.iter().map(|(_, share)| u32::from(*share)).sum();
+        if sum > 100 {
+            return Err(MixError::TooMuch(sum));
+        }
+        let twice =
+            shares.iter().enumerate().find(|(n, (step, _))| shares[..*n].iter().any(|it| it.0 == *step));
+        match twice {
+            Some((_, (step, _))) => Err(MixError::Twice(step.message().name())),
+            None => Ok(Self(shares)),
+        }
+    }
+
+    /// Whether clients always begin with a Solicit.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The step that a number from 0 to 99 stands for.
+    pub(super) fn pick(&self, mut number: u8) -> Option<Step> {
+        for (step, share) in &self.0 {
+            if number < *share {
+                return Some(*step);
+            }
+            number -= share;
+        }
+        None
+    }
+}
+
+/// Why shares are no [`Mix`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MixError {
+    /// They are more than everything.
+    #[error("the shares are {0} hundredths together; they may be 100")]
+    TooMuch(u32),
+    /// A step is named twice.
+    #[error("{0} has two shares")]
+    Twice(&'static str),
 }
 
 /// What a population does.
@@ -105,6 +161,11 @@ pub struct Plan {
     pub relays: Option<Relays>,
     /// What they do then, in this order.
     pub then: Vec<Step>,
+    /// What they do when it is their turn again and they have a lease.
+    pub mix: Mix,
+    /// Whether they look for others on the link that use the address that they are given, and for how long they wait
+    /// for an answer (duplicate address detection, RFC 4862, section 5.4).
+    pub dad: Option<Duration>,
     /// When they do it.
     pub pace: Pace,
     /// For how long they begin again when all have had their turn; `None` for one exchange each.

@@ -16,22 +16,49 @@ pub(super) struct ServerMessage<'a> {
     pub(super) kind: u8,
     pub(super) transaction_id: u32,
     pub(super) client_id: Option<&'a [u8]>,
-    pub(super) server_id: Option<Duid>,
+    /// A valid DUID.
+    pub(super) server_id: Option<&'a [u8]>,
     pub(super) rapid_commit: bool,
     /// 0 where there is none (RFC 9915, section 18.2.1).
     pub(super) preference: u8,
     /// Of the whole message.
     pub(super) status: Option<u16>,
-    pub(super) ia_na: Vec<Ia>,
-    pub(super) ia_pd: Vec<Ia>,
+    pub(super) ia_na: Ias,
+    pub(super) ia_pd: Ias,
+}
+
+/// All IA_NA, or all IA_PD, of a server's message.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ias {
+    /// The first of them.
+    first: Option<Ia>,
+    count: u32,
+    /// The first status among them that is not Success.
+    refusal: Option<u16>,
 }
 
 /// An IA_NA or IA_PD of a server's message.
-#[derive(Clone, Debug)]
-pub(super) struct Ia {
-    pub(super) iaid: u32,
-    pub(super) leases: Vec<IaLease>,
-    pub(super) status: Option<u16>,
+#[derive(Clone, Copy, Debug)]
+struct Ia {
+    iaid: u32,
+    /// The first lease that may be used.
+    lease: Option<IaLease>,
+    /// The first status of a lease that is not Success.
+    lease_refusal: Option<u16>,
+    status: Option<u16>,
+}
+
+impl Ias {
+    /// Whether there is none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    fn push(&mut self, ia: Ia) {
+        self.refusal = self.refusal.or(refusal(ia.status));
+        self.first.get_or_insert(ia);
+        self.count += 1;
+    }
 }
 
 /// An IA Address or IA Prefix of a server's message.
@@ -42,7 +69,6 @@ pub(super) struct IaLease {
     pub(super) length: u8,
     /// In seconds.
     pub(super) valid: u32,
-    pub(super) status: Option<u16>,
 }
 
 impl<'a> ServerMessage<'a> {
@@ -64,8 +90,10 @@ impl<'a> ServerMessage<'a> {
             match option.code {
                 OptionCode::CLIENT_ID => once(&mut message.client_id, option.value)?,
                 OptionCode::SERVER_ID => {
-                    let duid = Duid::new(option.value).map_err(|_| Wrong::ServerId)?;
-                    once(&mut message.server_id, duid)?;
+                    if option.value.is_empty() || option.value.len() > Duid::MAX_LEN {
+                        return Err(Wrong::ServerId);
+                    }
+                    once(&mut message.server_id, option.value)?;
                 }
                 OptionCode::STATUS_CODE => once(&mut message.status, read_status(option.value)?)?,
                 OptionCode::PREFERENCE => {
@@ -109,29 +137,24 @@ impl<'a> ServerMessage<'a> {
         self.lease_in(&self.ia_pd, iaid).ok_or(Wrong::IaPd)
     }
 
-    fn lease_in(&self, ias: &[Ia], iaid: u32) -> Option<Result<IaLease, u16>> {
-        let ia = match ias {
-            [ia] if ia.iaid == iaid => ia,
-            [] => return refusal(self.status).map(Err),
-            _ => return None,
+    fn lease_in(&self, ias: &Ias, iaid: u32) -> Option<Result<IaLease, u16>> {
+        let ia = match &ias.first {
+            None => return refusal(self.status).map(Err),
+            Some(ia) if ia.iaid == iaid && ias.count == 1 => ia,
+            Some(_) => return None,
         };
         if let Some(status) = refusal(ia.status) {
             return Some(Err(status));
         }
-        // One with a valid lifetime of 0 is one to stop using.
-        if let Some(lease) = ia.leases.iter().find(|lease| lease.valid > 0 && refusal(lease.status).is_none())
-        {
-            return Some(Ok(*lease));
+        if let Some(lease) = ia.lease {
+            return Some(Ok(lease));
         }
-        let mut statuses = ia.leases.iter().map(|lease| lease.status).chain([self.status]);
-        statuses.find_map(refusal).map(Err)
+        ia.lease_refusal.or(refusal(self.status)).map(Err)
     }
 
     /// The status that says that a Release or a Decline had no effect; `None` where it had.
     pub(super) fn failure(&self) -> Option<u16> {
-        let ias = self.ia_na.iter().chain(&self.ia_pd);
-        let mut statuses = [self.status].into_iter().chain(ias.map(|ia| ia.status));
-        statuses.find_map(refusal)
+        refusal(self.status).or(self.ia_na.refusal).or(self.ia_pd.refusal)
     }
 }
 
@@ -148,12 +171,12 @@ fn read_ia(value: &[u8], lease: OptionCode) -> Result<Ia, Wrong> {
     if t1 > t2 && t2 > 0 {
         return Err(Wrong::Lifetimes);
     }
-    let mut ia = Ia { iaid, leases: Vec::new(), status: None };
+    let mut ia = Ia { iaid, lease: None, lease_refusal: None, status: None };
     for option in OptionWalker::new(options) {
         let option = option.map_err(|_| Wrong::Malformed)?;
         match option.code {
-            OptionCode::IA_ADDRESS if lease == option.code => ia.leases.push(read_ia_address(option.value)?),
-            OptionCode::IA_PREFIX if lease == option.code => ia.leases.push(read_ia_prefix(option.value)?),
+            OptionCode::IA_ADDRESS if lease == option.code => ia.add(read_ia_address(option.value)?),
+            OptionCode::IA_PREFIX if lease == option.code => ia.add(read_ia_prefix(option.value)?),
             OptionCode::STATUS_CODE => once(&mut ia.status, read_status(option.value)?)?,
             _ => {}
         }
@@ -161,7 +184,18 @@ fn read_ia(value: &[u8], lease: OptionCode) -> Result<Ia, Wrong> {
     Ok(ia)
 }
 
-fn read_ia_address(value: &[u8]) -> Result<IaLease, Wrong> {
+impl Ia {
+    /// Adds a lease and its status.
+    fn add(&mut self, (lease, status): (IaLease, Option<u16>)) {
+        match refusal(status) {
+            // One with a valid lifetime of 0 is one to stop using.
+            None if lease.valid > 0 => _ = self.lease.get_or_insert(lease),
+            refusal => self.lease_refusal = self.lease_refusal.or(refusal),
+        }
+    }
+}
+
+fn read_ia_address(value: &[u8]) -> Result<(IaLease, Option<u16>), Wrong> {
     let (header, options) = value.split_first_chunk::<IA_ADDRESS_HEADER_LEN>().ok_or(Wrong::Malformed)?;
     let (address, lifetimes) = header.split_first_chunk::<16>().expect("24 octets begin with 16");
     let lifetimes = lifetimes.first_chunk::<8>().expect("8 octets remain");
@@ -169,7 +203,7 @@ fn read_ia_address(value: &[u8]) -> Result<IaLease, Wrong> {
 }
 
 /// RFC 9915, section 21.22.
-fn read_ia_prefix(value: &[u8]) -> Result<IaLease, Wrong> {
+fn read_ia_prefix(value: &[u8]) -> Result<(IaLease, Option<u16>), Wrong> {
     let (lifetimes, rest) = value.split_first_chunk::<8>().ok_or(Wrong::Malformed)?;
     let ([length], rest) = rest.split_first_chunk::<1>().ok_or(Wrong::Malformed)?;
     let (prefix, options) = rest.split_first_chunk::<16>().ok_or(Wrong::Malformed)?;
@@ -179,7 +213,12 @@ fn read_ia_prefix(value: &[u8]) -> Result<IaLease, Wrong> {
     read_lease(*prefix, *length, *lifetimes, options)
 }
 
-fn read_lease(address: [u8; 16], length: u8, lifetimes: [u8; 8], options: &[u8]) -> Result<IaLease, Wrong> {
+fn read_lease(
+    address: [u8; 16],
+    length: u8,
+    lifetimes: [u8; 8],
+    options: &[u8],
+) -> Result<(IaLease, Option<u16>), Wrong> {
     let [preferred, valid] = numbers(&lifetimes);
     // RFC 9915, sections 21.6 and 21.22: a client discards such a lease.
     if preferred > valid {
@@ -192,7 +231,7 @@ fn read_lease(address: [u8; 16], length: u8, lifetimes: [u8; 8], options: &[u8])
             once(&mut status, read_status(option.value)?)?;
         }
     }
-    Ok(IaLease { address: Ipv6Addr::from(address), length, valid, status })
+    Ok((IaLease { address: Ipv6Addr::from(address), length, valid }, status))
 }
 
 fn read_status(value: &[u8]) -> Result<u16, Wrong> {

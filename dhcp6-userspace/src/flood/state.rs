@@ -1,11 +1,10 @@
 //! What a simulated client is doing.
 
-use std::{net::Ipv6Addr, time::Instant};
+use std::net::Ipv6Addr;
 
-use dhcp6_common::wire::Duid;
 use rand::Rng;
 
-use super::{Ask, retransmission::Retransmission};
+use super::{Ask, Step, retransmission::Retransmission, shared::Resource};
 
 /// Transaction identifiers have 24 bits.
 const TRANSACTION_IDS: u32 = 1 << 24;
@@ -13,43 +12,58 @@ const TRANSACTION_IDS: u32 = 1 << 24;
 /// the number of a message can be had from its identifier.
 const STEP: u32 = 0x009e_3779;
 
+/// A server, by its number among those that a client has heard of.
+pub(super) type Server = u16;
+
+/// Times are nanoseconds from the start of the run.
 #[derive(Debug)]
 pub(super) struct Client {
     /// The transaction identifier of message number 0.
     first_transaction_id: u32,
     /// How many messages were begun; the last one's number is one less.
     pub(super) messages: u32,
-    pub(super) exchange: Option<Box<Exchange>>,
+    pub(super) exchange: Option<Exchange>,
     pub(super) lease: Option<Lease>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Exchange {
     /// When it was due.
-    pub(super) due: Instant,
-    /// When the message that waits for an answer was first sent.
-    pub(super) message_sent: Option<Instant>,
+    pub(super) due: u64,
+    /// When the message that waits for an answer was first sent; `u64::MAX` before.
+    pub(super) message_sent: u64,
     pub(super) retransmission: Retransmission,
     /// Messages that were sent again in the whole exchange.
     pub(super) retransmissions: u32,
     pub(super) stage: Stage,
-    /// The best offer so far and its preference, where offers are collected.
-    pub(super) best: Option<(u8, Offer)>,
+    /// Of the offers that were collected so far, which are [`Stage::Collect`]'s.
+    pub(super) preference: u8,
 }
 
 /// Which message of its exchange a client sends.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Stage {
     Solicit,
+    /// A Solicit, while there is an offer already, the best so far.
+    Collect(Offer),
     /// A Request for what a server has offered.
     Request(Offer),
-    /// The message of the step with this number.
-    Step(usize),
+    /// None, while it looks whether somebody else uses the address that it was given.
+    Check(Ipv6Addr),
+    /// The message of a step, which has this number among those that follow one another.
+    Step(Step, u8),
 }
 
-#[derive(Debug)]
+impl Stage {
+    /// Whether the client has sent a Solicit, and no other message since.
+    pub(super) fn solicits(self) -> bool {
+        matches!(self, Self::Solicit | Self::Collect(_))
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Offer {
-    pub(super) server: Duid,
+    pub(super) server: Server,
     pub(super) resources: Resources,
 }
 
@@ -75,7 +89,7 @@ impl Resources {
     }
 
     /// What is in either, as prefixes: an address is one of 128 bits.
-    pub(super) fn prefixes(self) -> impl Iterator<Item = (Ipv6Addr, u8)> {
+    pub(super) fn prefixes(self) -> impl Iterator<Item = Resource> {
         self.address.map(|address| (address, 128)).into_iter().chain(self.prefix)
     }
 
@@ -90,9 +104,11 @@ impl Resources {
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Lease {
-    pub(super) server: Duid,
+    pub(super) server: Server,
     pub(super) resources: Resources,
-    pub(super) valid_until: Instant,
+    pub(super) valid_until: u64,
+    /// Until when others were told that the client has it.
+    pub(super) held_until: u64,
 }
 
 impl Client {

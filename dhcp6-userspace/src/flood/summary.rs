@@ -6,7 +6,7 @@ use dhcp6_common::wire::MessageType;
 use hdrhistogram::Histogram;
 use serde::{Serialize, Serializer};
 
-use super::{Ask, Mode, Step, Wrong};
+use super::{Ask, Mode, Pace, Plan, Step, Wrong};
 
 /// The longest latency that is told apart from longer ones.
 const LONGEST: u64 = 3600 * 1_000_000_000;
@@ -16,33 +16,42 @@ const PARTS: [u64; 3] = [50, 99, 100];
 /// The upper end of the histogram's first class; each class reaches twice as far as the one before.
 const FIRST_CLASS: Duration = Duration::from_micros(1);
 
+/// Transmissions of a client that are told apart: those beyond are counted with the last.
+const TRANSMISSIONS: usize = 16;
+
 /// What a population counts.
 #[derive(Debug)]
 pub(super) struct Counters {
     pub(super) started: u64,
     pub(super) answered: u64,
     /// By status code.
-    pub(super) refused: BTreeMap<u16, u64>,
-    pub(super) given_up: u64,
+    refused: BTreeMap<u16, u64>,
+    /// Exchanges without an end.
+    pub(super) unanswered: u64,
     pub(super) not_started: u64,
-    pub(super) sent: BTreeMap<&'static str, u64>,
-    pub(super) received: BTreeMap<&'static str, u64>,
+    /// By the code of the message type.
+    sent: [u64; TYPES],
+    received: [u64; TYPES],
     pub(super) retransmissions: u64,
-    /// Completed exchanges without a retransmission.
-    pub(super) first_try: u64,
+    /// Completed exchanges by the number of retransmissions that they took.
+    by_retransmissions: [u64; TRANSMISSIONS],
     /// In one exchange.
     pub(super) most_retransmissions: u32,
-    /// When the parts [`PARTS`] of the clients had completed an exchange, from the start of the run.
-    pub(super) milestones: [Option<Duration>; PARTS.len()],
-    pub(super) wrong: [u64; Wrong::ALL.len()],
+    /// When the parts [`PARTS`] of the clients had completed an exchange, in nanoseconds from the start of the run.
+    milestones: [Option<u64>; PARTS.len()],
+    wrong: [u64; Wrong::ALL.len()],
     pub(super) late: u64,
     pub(super) foreign: u64,
     /// Leases of addresses that a client had declined.
     pub(super) declined_again: u64,
     pub(super) neighbor_solicitations: u64,
+    pub(super) dad: Dad,
     latencies: Latencies,
-    steps: BTreeMap<Step, StepCounters>,
+    steps: [StepCounters; Step::ALL.len()],
 }
+
+/// Message types that are counted by their code; others are counted as 0.
+const TYPES: usize = 16;
 
 impl Counters {
     pub(super) fn new() -> Self {
@@ -50,12 +59,12 @@ impl Counters {
             started: 0,
             answered: 0,
             refused: BTreeMap::new(),
-            given_up: 0,
+            unanswered: 0,
             not_started: 0,
-            sent: [MessageType::Solicit, MessageType::Request].map(|kind| (kind.name(), 0)).into(),
-            received: [MessageType::Advertise, MessageType::Reply].map(|kind| (kind.name(), 0)).into(),
+            sent: [0; TYPES],
+            received: [0; TYPES],
             retransmissions: 0,
-            first_try: 0,
+            by_retransmissions: [0; TRANSMISSIONS],
             most_retransmissions: 0,
             milestones: [None; PARTS.len()],
             wrong: [0; Wrong::ALL.len()],
@@ -63,34 +72,35 @@ impl Counters {
             foreign: 0,
             declined_again: 0,
             neighbor_solicitations: 0,
+            dad: Dad { checked: 0, conflicts: 0 },
             latencies: Latencies::new(),
-            steps: BTreeMap::new(),
+            steps: Default::default(),
         }
     }
 
     pub(super) fn sent(&mut self, kind: MessageType) {
-        *self.sent.entry(kind.name()).or_default() += 1;
+        self.sent[kind as usize % TYPES] += 1;
     }
 
     /// Counts a message by the code of its type.
     pub(super) fn received(&mut self, code: u8) {
-        let name = MessageType::from_code(code).map_or("unknown", MessageType::name);
-        *self.received.entry(name).or_default() += 1;
+        let known = usize::from(code) < TYPES;
+        self.received[if known { usize::from(code) } else { 0 }] += 1;
     }
 
-    /// Counts a completed exchange. `since_start` is from the start of the run.
-    pub(super) fn answered(
-        &mut self,
-        latency: Duration,
-        retransmissions: u32,
-        since_start: Duration,
-        clients: u32,
-    ) {
+    /// Counts a lease that was refused with a status.
+    pub(super) fn refused(&mut self, status: u16) {
+        *self.refused.entry(status).or_default() += 1;
+    }
+
+    /// Counts a completed exchange. Times are in nanoseconds, `now` from the start of the run; `served` is how many
+    /// clients were served by now, of how many.
+    pub(super) fn answered(&mut self, latency: u64, retransmissions: u32, now: u64, served: (u64, u32)) {
         self.answered += 1;
-        self.first_try += u64::from(retransmissions == 0);
+        self.by_retransmissions[(retransmissions as usize).min(TRANSMISSIONS - 1)] += 1;
         for (part, milestone) in PARTS.iter().zip(&mut self.milestones) {
-            if milestone.is_none() && self.answered * 100 >= u64::from(clients) * part {
-                *milestone = Some(since_start);
+            if milestone.is_none() && served.0 * 100 >= u64::from(served.1) * part {
+                *milestone = Some(now);
             }
         }
         self.latencies.record(latency, 1);
@@ -102,24 +112,179 @@ impl Counters {
 
     /// What is counted of a step.
     pub(super) fn step(&mut self, step: Step) -> &mut StepCounters {
-        self.steps.entry(step).or_default()
+        &mut self.steps[step as usize]
+    }
+
+    /// Adds what other clients of the same run have counted.
+    fn add(&mut self, other: &Self) {
+        let Self {
+            started,
+            answered,
+            refused,
+            unanswered,
+            not_started,
+            sent,
+            received,
+            retransmissions,
+            by_retransmissions,
+            most_retransmissions,
+            milestones,
+            wrong,
+            late,
+            foreign,
+            declined_again,
+            neighbor_solicitations,
+            dad,
+            latencies,
+            steps,
+        } = self;
+        *started += other.started;
+        *answered += other.answered;
+        for (status, count) in &other.refused {
+            *refused.entry(*status).or_default() += count;
+        }
+        *unanswered += other.unanswered;
+        *not_started += other.not_started;
+        add_each(sent, &other.sent);
+        add_each(received, &other.received);
+        *retransmissions += other.retransmissions;
+        add_each(by_retransmissions, &other.by_retransmissions);
+        *most_retransmissions = other.most_retransmissions.max(*most_retransmissions);
+        for (milestone, other) in milestones.iter_mut().zip(other.milestones) {
+            *milestone = [*milestone, other].into_iter().flatten().min();
+        }
+        add_each(wrong, &other.wrong);
+        *late += other.late;
+        *foreign += other.foreign;
+        *declined_again += other.declined_again;
+        *neighbor_solicitations += other.neighbor_solicitations;
+        dad.checked += other.dad.checked;
+        dad.conflicts += other.dad.conflicts;
+        latencies.add(&other.latencies);
+        for (step, other) in steps.iter_mut().zip(&other.steps) {
+            step.answered += other.answered;
+            step.refused += other.refused;
+            step.unanswered += other.unanswered;
+            step.latencies.add(&other.latencies);
+        }
     }
 
     /// What was counted of each step.
-    pub(super) fn steps(&self) -> BTreeMap<&'static str, StepSummary> {
-        let summary = |(step, counters): (&Step, &StepCounters)| {
+    fn steps(&self) -> BTreeMap<&'static str, StepSummary> {
+        let summary = |(step, counters): (Step, &StepCounters)| {
             let StepCounters { answered, refused, unanswered, latencies } = counters;
             let (answered, refused, unanswered) = (*answered, *refused, *unanswered);
             let latency_us = latencies.quantiles();
-            (step.message().name(), StepSummary { answered, refused, unanswered, latency_us })
+            let taken = answered + refused + unanswered > 0;
+            taken
+                .then_some((step.message().name(), StepSummary { answered, refused, unanswered, latency_us }))
         };
-        self.steps.iter().map(summary).collect()
+        Step::ALL.into_iter().zip(&self.steps).filter_map(summary).collect()
     }
+}
 
-    /// The latencies of completed exchanges.
-    pub(super) fn latencies(&self) -> &Latencies {
-        &self.latencies
+fn add_each(sums: &mut [u64], others: &[u64]) {
+    for (sum, other) in sums.iter_mut().zip(others) {
+        *sum += other;
     }
+}
+
+/// Counts by message type: those that are not 0, and these types anyway.
+fn by_type(counts: &[u64; TYPES], always: [MessageType; 2]) -> BTreeMap<&'static str, u64> {
+    let counted = counts.iter().enumerate().filter(|(_, count)| **count > 0).map(|(code, count)| {
+        (MessageType::from_code(code as u8).map_or("unknown", MessageType::name), *count)
+    });
+    let mut counts: BTreeMap<_, _> = always.into_iter().map(|kind| (kind.name(), 0)).collect();
+    counts.extend(counted);
+    counts
+}
+
+/// What some of the clients of a run have found.
+#[derive(Debug)]
+pub(super) struct Tally {
+    pub(super) counters: Counters,
+    /// From the start to the last answer, or to the end of a run of a given length or one that is not complete.
+    pub(super) seconds: Duration,
+}
+
+impl Summary {
+    /// What all clients have found.
+    pub(super) fn new(plan: &Plan, threads: u32, tallies: Vec<Tally>, socket_drops: u64) -> Self {
+        let mut counters = Counters::new();
+        let mut seconds = Duration::ZERO;
+        for tally in tallies {
+            counters.add(&tally.counters);
+            seconds = seconds.max(tally.seconds);
+        }
+        let Counters {
+            started,
+            answered,
+            refused,
+            unanswered,
+            not_started,
+            sent,
+            received,
+            retransmissions,
+            by_retransmissions,
+            most_retransmissions,
+            milestones,
+            wrong,
+            late,
+            foreign,
+            declined_again,
+            neighbor_solicitations,
+            dad,
+            latencies,
+            ..
+        } = &counters;
+        let nanoseconds = |at: Option<u64>| at.map(Duration::from_nanos);
+        let [to_50, to_99, to_100] = milestones.map(nanoseconds);
+        let storm = match plan.pace {
+            Pace::Storm { initial_delay } => Some(Storm { initial_delay, to_50, to_99, to_100 }),
+            _ => None,
+        };
+        let by_transmissions = by_retransmissions.iter().enumerate().filter(|(_, count)| **count > 0);
+        Self {
+            mode: plan.mode,
+            ask: plan.ask,
+            clients: plan.clients,
+            threads,
+            seconds,
+            sent: sent.iter().sum(),
+            received: received.iter().sum(),
+            started: *started,
+            answered: *answered,
+            refused: refused.iter().map(|(code, count)| (status_name(*code), *count)).collect(),
+            unanswered: *unanswered,
+            not_started: *not_started,
+            rate: per_second(*answered, seconds),
+            latency_us: latencies.quantiles(),
+            histogram: latencies.classes(),
+            retransmissions: *retransmissions,
+            first_try: by_retransmissions[0],
+            by_transmissions: by_transmissions.map(|(number, count)| (number as u32 + 1, *count)).collect(),
+            most_retransmissions: *most_retransmissions,
+            storm,
+            steps: counters.steps(),
+            dad: plan.dad.map(|_| *dad),
+            sent_by_type: by_type(sent, [MessageType::Solicit, MessageType::Request]),
+            received_by_type: by_type(received, [MessageType::Advertise, MessageType::Reply]),
+            wrong_replies: wrong.iter().sum(),
+            wrong: Wrong::ALL.iter().map(|kind| (kind.name(), wrong[*kind as usize])).collect(),
+            late: *late,
+            foreign: *foreign,
+            declined_again: *declined_again,
+            neighbor_solicitations: *neighbor_solicitations,
+            socket_drops,
+        }
+    }
+}
+
+/// Rounded to a tenth.
+pub(super) fn per_second(count: u64, time: Duration) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "a rate, for people and plots")]
+    let rate = if time.is_zero() { 0.0 } else { count as f64 / time.as_secs_f64() };
+    (rate * 10.0).round() / 10.0
 }
 
 /// What is counted of a step.
@@ -132,8 +297,8 @@ pub(super) struct StepCounters {
 }
 
 impl StepCounters {
-    /// Counts a step that was answered.
-    pub(super) fn done(&mut self, latency: Duration, refused: bool) {
+    /// Counts a step that was answered, after so many nanoseconds.
+    pub(super) fn done(&mut self, latency: u64, refused: bool) {
         *(if refused { &mut self.refused } else { &mut self.answered }) += 1;
         self.latencies.record(latency, 1);
     }
@@ -154,12 +319,18 @@ impl Latencies {
         Self(Histogram::new_with_bounds(1, LONGEST, 3).expect("the bounds are valid"))
     }
 
-    pub(super) fn record(&mut self, latency: Duration, count: u64) {
+    /// Adds so many latencies, in nanoseconds.
+    pub(super) fn record(&mut self, latency: u64, count: u64) {
         // Even none of them would count for the maximum.
         if count == 0 {
             return;
         }
-        self.0.saturating_record_n(u64::try_from(latency.as_nanos()).unwrap_or(LONGEST), count);
+        self.0.saturating_record_n(latency, count);
+    }
+
+    /// Adds those of another histogram.
+    fn add(&mut self, other: &Self) {
+        self.0.add(&other.0).expect("both have the same bounds");
     }
 
     /// The latencies in classes, from the first to the last that is not empty.
@@ -192,6 +363,8 @@ pub struct Summary {
     pub ask: Ask,
     /// How many clients there were.
     pub clients: u32,
+    /// How many threads played them.
+    pub threads: u32,
     /// From the first message to the last answer, or to the end of a run of a given length or of one that is not
     /// complete.
     #[serde(serialize_with = "seconds")]
@@ -220,10 +393,16 @@ pub struct Summary {
     pub retransmissions: u64,
     /// Completed exchanges in which no message was sent again.
     pub first_try: u64,
-    /// The most messages that were sent again in one exchange.
+    /// Completed exchanges, by the transmission that was answered last: 1 is the first, and 16 stands for that and all
+    /// later ones. A message that was not repeated does not count, so 1 is that of an exchange without retransmissions.
+    pub by_transmissions: BTreeMap<u32, u64>,
+    /// The most messages that were sent again in one exchange, whether it was completed or not.
     pub most_retransmissions: u32,
     /// What clients did with their leases, by message type.
     pub steps: BTreeMap<&'static str, StepSummary>,
+    /// Where clients look for others with their address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dad: Option<Dad>,
     /// Of a storm only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub storm: Option<Storm>,
@@ -294,6 +473,15 @@ pub struct StepSummary {
     pub unanswered: u64,
     /// From the message to its answer.
     pub latency_us: Option<Latency>,
+}
+
+/// What duplicate address detection has found (RFC 4862, section 5.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Dad {
+    /// Addresses that clients have asked the link for.
+    pub checked: u64,
+    /// Addresses that somebody else had or wanted; they were declined.
+    pub conflicts: u64,
 }
 
 /// Quantiles of a latency. In JSON: microseconds.

@@ -2,10 +2,14 @@
 
 use dhcp6_common::{
     flood::{Class, Damage, IAID_MASK, TAIL_LEN, TEMPLATE_LEN, offset},
-    wire::{OptionCode, Sum},
+    wire::{CLIENT_PORT, OptionCode, Sum},
 };
 
-use super::{Ask, Mode, client::Identity, frame};
+use super::{
+    Ask, Mode,
+    client::{Header, Identity},
+    frame,
+};
 
 /// A frame with room for what the generator cuts off.
 pub(super) type Octets = [u8; TEMPLATE_LEN + TAIL_LEN];
@@ -21,14 +25,13 @@ pub(super) struct Template {
 impl Template {
     pub(super) fn new(mode: Mode) -> Self {
         let client = Identity(0);
-        let mut message = client.solicit(0, 0, true, Ask::Address);
+        let mut frame = solicit(client, 0);
         if mode == Mode::FourMessage {
             // An option of the same length that asks for nothing.
-            let rapid_commit = message.windows(4).position(|option| option == [0, 14, 0, 0]);
+            let rapid_commit = frame.windows(4).rposition(|option| option == [0, 14, 0, 0]);
             let at = rapid_commit.expect("the Solicit has the option");
-            message[at..at + 2].copy_from_slice(&OptionCode::RECONFIGURE_ACCEPT.0.to_be_bytes());
+            frame[at..at + 2].copy_from_slice(&OptionCode::RECONFIGURE_ACCEPT.0.to_be_bytes());
         }
-        let frame = frame::to_servers(client.mac(), client.link_local(), &message);
         let mut octets = [0; TEMPLATE_LEN + TAIL_LEN];
         octets[..TEMPLATE_LEN].copy_from_slice(&frame);
         octets[offset::CHECKSUM..][..2].fill(0);
@@ -48,10 +51,11 @@ impl Template {
         self.sum.fold()
     }
 
-    /// Writes a client's frame; what [`Class`] and [`Damage`] say of its number is done to it. Returns the frame's
-    /// length. The XDP program `generate` does the same.
-    pub(super) fn write(&self, number: u32, transaction_id: u32, frame: &mut Octets) -> usize {
-        *frame = self.octets;
+    /// Writes a client's frame in the place of what is there; what [`Class`] and [`Damage`] say of its number is done to
+    /// it. The XDP program `generate` does the same.
+    pub(super) fn write(&self, number: u32, transaction_id: u32, frame: &mut Vec<u8>) {
+        frame.clear();
+        frame.extend_from_slice(&self.octets[..TEMPLATE_LEN]);
         let octets = number.to_be_bytes();
         let mut put = |at: usize, octets: &[u8]| frame[at..at + octets.len()].copy_from_slice(octets);
         put(offset::MAC, &octets);
@@ -64,7 +68,7 @@ impl Template {
         if damage == Some(Damage::Option) {
             put(offset::LAST_OPTION_LEN, &Damage::OPTION_LEN.to_be_bytes());
         }
-        let mut checksum = sum(&frame[..TEMPLATE_LEN]).finish();
+        let mut checksum = sum(frame).finish();
         if damage == Some(Damage::Checksum) {
             checksum = !checksum;
         }
@@ -72,8 +76,19 @@ impl Template {
         if damage == Some(Damage::Length) {
             frame[offset::UDP_LEN + 1] |= 0x80;
         }
-        if damage == Some(Damage::Truncated) { TEMPLATE_LEN - Damage::LACKING } else { TEMPLATE_LEN }
+        if damage == Some(Damage::Truncated) {
+            frame.truncate(TEMPLATE_LEN - Damage::LACKING);
+        }
     }
+}
+
+/// The frame of a Solicit.
+fn solicit(client: Identity, transaction_id: u32) -> Vec<u8> {
+    let mut frame = Vec::with_capacity(TEMPLATE_LEN);
+    frame::begin_to_servers(&mut frame, client.mac(), client.link_local(), CLIENT_PORT);
+    client.solicit(&mut frame, Header { transaction_id, elapsed: 0 }, true, Ask::Address);
+    frame::finish(&mut frame);
+    frame
 }
 
 /// The sum of a frame's UDP datagram and its pseudo-header.
@@ -91,20 +106,19 @@ mod tests {
     };
 
     use super::Template;
-    use crate::flood::{Ask, Mode, client::Identity, frame};
+    use crate::flood::{Mode, client::Identity};
 
     fn written(mode: Mode, number: u32) -> Vec<u8> {
-        let mut frame = [0; _];
-        let len = Template::new(mode).write(number, 0x00ab_cdef, &mut frame);
-        frame[..len].to_vec()
+        let mut frame = vec![9; 200];
+        Template::new(mode).write(number, 0x00ab_cdef, &mut frame);
+        frame
     }
 
     #[test]
     fn frames_are_those_of_a_simulated_client() {
         for number in [0, 1, 0xff00, 3_999_999, Class::Unknown.bits() | 0x1234_5678] {
             let client = Identity(number);
-            let solicit = client.solicit(0x00ab_cdef, 0, true, Ask::Address);
-            let expected = frame::to_servers(client.mac(), client.link_local(), &solicit);
+            let expected = super::solicit(client, 0x00ab_cdef);
             assert_eq!(written(Mode::RapidCommit, number), expected, "{number:x}");
         }
     }

@@ -1,20 +1,25 @@
 //! A population and the real engine in one memory, in virtual time.
 
+mod mix;
+mod neighbors;
 mod steps;
 mod wrong;
 
 use std::{
     collections::BTreeMap,
     net::Ipv6Addr,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use dhcp6_common::{Vlan, wire::Duid};
 
 use super::{
-    Ask, Frame, Mode, Pace, Plan, Population, Summary,
+    Ask, Frame, Mix, Mode, Pace, Plan, Summary,
     client::Identity,
     frame::{HEADERS_LEN, udp},
+    population::Population,
+    shared::Shared,
 };
 use crate::{
     config::Config,
@@ -51,6 +56,8 @@ fn plan(clients: u32, mode: Mode) -> Plan {
         mode,
         ask,
         then,
+        mix: Mix::default(),
+        dad: None,
         relays,
         by_preference,
         pace: Pace::Window(8),
@@ -84,17 +91,30 @@ fn unharmed(_number: usize, frame: Vec<u8>) -> Vec<Vec<u8>> {
     vec![frame]
 }
 
+/// All clients of a plan.
+fn population(plan: Plan, start: Instant) -> Population {
+    let numbers = 0..plan.clients;
+    Population::new(plan, numbers, Arc::new(Shared::new()), start, 1)
+}
+
+/// The next frame that is to be sent now.
+fn transmit(population: &mut Population, now: Instant) -> Option<Vec<u8>> {
+    let mut frame = vec![9; 300];
+    population.poll_transmit(now, &mut frame).then_some(frame)
+}
+
 impl Simulation<'_> {
     fn run(mut self, plan: Plan) -> Summary {
         let start = Instant::now();
         let mut now = start;
-        let mut population = Population::new(plan, start, 1);
+        let whole = plan.clone();
+        let mut population = population(plan, start);
         // What arrives when, in the order it was sent.
         let mut to_server: BTreeMap<(Instant, usize), Vec<u8>> = BTreeMap::new();
         let mut to_clients: BTreeMap<(Instant, usize), Vec<u8>> = BTreeMap::new();
         let (mut requests, mut answers, mut copies) = (0, 0, 0);
         while !population.is_finished(now) {
-            while let Some(frame) = population.poll_transmit(now) {
+            while let Some(frame) = transmit(&mut population, now) {
                 if !(self.lost)(requests) {
                     to_server.insert((now + WAY, requests), frame);
                 }
@@ -104,7 +124,7 @@ impl Simulation<'_> {
                 break;
             }
             let next = [
-                population.next_timeout(),
+                Some(population.next_timeout()),
                 to_server.first_key_value().map(|((at, _), _)| *at),
                 to_clients.first_key_value().map(|((at, _), _)| *at),
             ];
@@ -123,7 +143,7 @@ impl Simulation<'_> {
                 population.handle(now, Frame { octets: &entry.remove(), checksum_offloaded: false });
             }
         }
-        population.summary(now)
+        Summary::new(&whole, 1, vec![population.tally(now)], 0)
     }
 
     /// The server's answer to a client's frame, in a frame.
@@ -358,10 +378,10 @@ fn solicitations_for_clients_are_answered() {
         (Identity(4).link_local(), 255, false),
         (SERVER, 255, false),
     ] {
-        let mut population = Population::new(idle.clone(), start, 1);
+        let mut population = population(idle.clone(), start);
         let octets = solicitation(target, hop_limit);
         population.handle(start, Frame { octets: &octets, checksum_offloaded: false });
-        let advertisement = population.poll_transmit(start);
+        let advertisement = transmit(&mut population, start);
         assert_eq!(advertisement.is_some(), answered, "{target} {hop_limit}");
         let Some(advertisement) = advertisement else { continue };
         assert_eq!(advertisement[..6], SERVER_MAC, "to who asked");

@@ -2,15 +2,11 @@
 
 mod report;
 
-use std::{
-    net::Ipv6Addr,
-    process::ExitCode,
-    time::{Duration, Instant},
-};
+use std::{net::Ipv6Addr, process::ExitCode, time::Duration};
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, error::ErrorKind};
 use dhcp6_userspace::flood::{
-    Ask, Engine, Mode, Pace, Plan, Population, Relays, RunError, Step, Summary, Volley, VolleyProgress,
+    Ask, Engine, Mix, Mode, Pace, Plan, Progress, Relays, RunError, Step, Summary, Volley, VolleyProgress,
     VolleySummary, fire, run,
 };
 use indicatif::{ProgressBar, ProgressStyle};
@@ -68,6 +64,13 @@ struct Conversation {
     /// Send no more messages than this.
     #[arg(long, value_name = "N", default_value_t = 100_000_000)]
     messages: u64,
+    /// How many threads play the clients, each its part of them. One is enough unless it uses a whole processor.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
+    threads: u8,
+    /// Have clients look whether somebody else on the link uses the address that they are given (duplicate address
+    /// detection, RFC 4862), and decline it where somebody answers within this time; 1000 where no number is given.
+    #[arg(long, value_name = "MILLISECONDS", num_args = 0..=1, default_missing_value = "1000", value_parser = clap::value_parser!(u64).range(1..=60_000), conflicts_with = "relay")]
+    dad: Option<u64>,
 }
 
 impl Conversation {
@@ -90,7 +93,7 @@ struct Wishes {
     by_preference: bool,
     /// Send everything through this many simulated relay agents, one behind the other; 1 where no number is given. They
     /// add Interface-Id and Remote-ID, and the answers go to the last one's link-local address.
-    #[arg(long, value_name = "DEPTH", num_args = 0..=1, default_missing_value = "1", value_parser = clap::value_parser!(u8).range(1..=8))]
+    #[arg(long, value_name = "DEPTH", num_args = 0..=1, default_missing_value = "1", value_parser = clap::value_parser!(u8).range(1..=i64::from(Relays::MAX_DEPTH)))]
     relay: Option<u8>,
     /// The link-address of the relay agent next to the clients.
     #[arg(long, value_name = "ADDRESS", default_value = "::", requires = "relay")]
@@ -107,7 +110,7 @@ impl Wishes {
     }
 
     fn relays(&self) -> Option<Relays> {
-        self.relay.map(|depth| Relays { depth, link_address: self.link_address })
+        self.relay.map(|depth| Relays { depth, link_address: self.link_address, chain: 0 })
     }
 }
 
@@ -148,6 +151,10 @@ struct Exchange {
     /// one exchange, and the run ends after 60 seconds at the latest.
     #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=3600))]
     seconds: Option<u64>,
+    /// What clients that have a lease do when it is their turn again, in hundredths of their turns, for example
+    /// renew=60,rebind=5,release=5. Otherwise they begin with a Solicit.
+    #[arg(long, value_name = "SHARES", value_parser = mix, requires = "seconds", conflicts_with = "then")]
+    mix: Option<Mix>,
     /// What each client does when it has its lease, in this order, for example renew,rebind,release.
     #[arg(long, value_name = "STEPS", value_delimiter = ',')]
     then: Vec<StepChoice>,
@@ -233,6 +240,21 @@ impl FloodArguments {
     }
 }
 
+fn mix(text: &str) -> Result<Mix, String> {
+    let share = |part: &str| {
+        let (name, share) = part.split_once('=').ok_or_else(|| format!("`{part}` is not like renew=60"))?;
+        let step = StepChoice::from_str(name, false).map_err(|_| {
+            let names = StepChoice::value_variants().iter().filter_map(ValueEnum::to_possible_value);
+            let names: Vec<_> = names.map(|name| name.get_name().to_owned()).collect();
+            format!("`{name}` is none of {}", names.join(", "))
+        })?;
+        let share = share.parse().map_err(|_| format!("`{share}` is not a number from 0 to 100"))?;
+        Ok((step.into(), share))
+    };
+    let shares: Result<_, String> = text.split(',').map(share).collect();
+    Mix::new(shares?).map_err(|error| error.to_string())
+}
+
 fn rate(text: &str) -> Result<f64, String> {
     let rate: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
     if (0.001..=10_000_000.0).contains(&rate) {
@@ -244,8 +266,12 @@ fn rate(text: &str) -> Result<f64, String> {
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
-        Command::Exchange(arguments) => simulate(&arguments.common, arguments.plan()),
-        Command::Storm(arguments) => simulate(&arguments.common, arguments.plan()),
+        Command::Exchange(arguments) => {
+            simulate(&arguments.common, &arguments.plan(), arguments.conversation.threads)
+        }
+        Command::Storm(arguments) => {
+            simulate(&arguments.common, &arguments.plan(), arguments.conversation.threads)
+        }
         Command::Flood(arguments) => arguments.run(),
     }
 }
@@ -255,6 +281,7 @@ impl Exchange {
         let pace = self.rate.map_or(Pace::Window(self.window), Pace::Rate);
         Plan {
             then: self.then.iter().map(|step| (*step).into()).collect(),
+            mix: self.mix.clone().unwrap_or_default(),
             duration: self.seconds.map(Duration::from_secs),
             ..one_exchange_each(&self.common, &self.conversation, &self.wishes, pace, PATIENCE)
         }
@@ -283,6 +310,8 @@ fn one_exchange_each(
         by_preference: wishes.by_preference,
         relays: wishes.relays(),
         then: Vec::new(),
+        mix: Mix::default(),
+        dad: conversation.dad.map(Duration::from_millis),
         pace,
         duration: None,
         patience,
@@ -291,9 +320,9 @@ fn one_exchange_each(
 }
 
 /// Runs simulated clients, under a progress bar, and prints what was found. Returns the exit status.
-fn simulate(common: &Common, plan: Plan) -> ExitCode {
+fn simulate(common: &Common, plan: &Plan, threads: u8) -> ExitCode {
     let bar = progress_bar(1000);
-    let result = run(&common.interface, plan, |population, now| show_progress(&bar, population, now));
+    let result = run(&common.interface, plan, threads, |progress| show_progress(&bar, progress));
     bar.finish_and_clear();
     finish(&result, common.json, Summary::is_fine, |summary| ForPeople(summary).to_string())
 }
@@ -306,10 +335,10 @@ fn progress_bar(length: u64) -> ProgressBar {
     bar
 }
 
-fn show_progress(bar: &ProgressBar, population: &Population, now: Instant) {
+fn show_progress(bar: &ProgressBar, Progress { part, answered, wrong }: Progress) {
     #[expect(clippy::cast_sign_loss, reason = "progress is not negative")]
-    bar.set_position((population.progress(now) * 1000.0) as u64);
-    bar.set_message(format!("{} answered, {} wrong", population.answered(), population.wrong()));
+    bar.set_position((part * 1000.0) as u64);
+    bar.set_message(format!("{answered} answered, {wrong} wrong"));
 }
 
 /// Prints the summary of a run. Returns the exit status.

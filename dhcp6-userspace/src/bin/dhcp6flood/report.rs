@@ -8,7 +8,7 @@ use std::{
 
 use comfy_table::{Table, presets::NOTHING};
 use dhcp6_userspace::flood::{
-    Ask, Engine, Latency, LatencyClass, Mode, Receiver, StepSummary, Storm, Summary, VolleySummary,
+    Ask, Dad, Engine, Latency, LatencyClass, Mode, Receiver, StepSummary, Storm, Summary, VolleySummary,
 };
 
 /// Columns of the longest bar of a histogram.
@@ -23,6 +23,7 @@ impl Display for ForPeople<'_> {
             mode,
             ask,
             clients,
+            threads,
             seconds,
             sent,
             received,
@@ -35,10 +36,12 @@ impl Display for ForPeople<'_> {
             latency_us,
             histogram,
             retransmissions,
-            first_try,
+            first_try: _,
+            by_transmissions,
             most_retransmissions,
             storm,
             steps,
+            dad,
             sent_by_type,
             received_by_type,
             wrong_replies,
@@ -60,7 +63,7 @@ impl Display for ForPeople<'_> {
         };
         let latency = quantiles(latency_us.as_ref());
         let mut rows = vec![
-            ("clients", format!("{clients}, {mode}, {ask}")),
+            ("clients", format!("{clients}, {mode}, {ask}, {threads} {}", plural(*threads, "thread"))),
             ("time", format!("{:.3} s", seconds.as_secs_f64())),
             ("exchanges begun", started.to_string()),
             ("answered", format!("{answered}, {rate:.0} a second")),
@@ -70,15 +73,19 @@ impl Display for ForPeople<'_> {
             ("latency", latency),
             ("messages sent", with_parts(*sent, &listed(sent_by_type))),
             ("messages received", with_parts(*received, &listed(received_by_type))),
-            ("answered at first try", format!("{first_try} ({})", percent(*first_try, *started))),
+            ("answered at transmission", transmissions(by_transmissions, *started)),
             ("retransmissions", format!("{retransmissions}, at most {most_retransmissions} in an exchange")),
             ("wrong replies", with_parts(*wrong_replies, &listed(wrong))),
             ("late replies", late.to_string()),
             ("for others", foreign.to_string()),
             ("declined, given again", declined_again.to_string()),
             ("neighbor solicitations", neighbor_solicitations.to_string()),
-            ("dropped by this socket", socket_drops.to_string()),
+            ("lost by this program", lost(*socket_drops)),
         ];
+        if let Some(Dad { checked, conflicts }) = dad {
+            let found = format!("{checked} looked for on the link, {conflicts} in use there and declined");
+            rows.push(("addresses", found));
+        }
         rows.extend(steps.iter().map(|(name, step)| {
             let StepSummary { answered, refused, unanswered, latency_us } = step;
             let latency = quantiles(latency_us.as_ref());
@@ -174,7 +181,7 @@ impl Display for VolleyForPeople<'_> {
             ("malformed, answered", malformed_answered.to_string()),
             ("for others", foreign.to_string()),
             ("neighbor solicitations", neighbor_solicitations.to_string()),
-            ("dropped by this socket", socket_drops.to_string()),
+            ("lost by this program", lost(*socket_drops)),
         ];
         let mut table = Table::new();
         table.load_preset(NOTHING).add_rows(rows.map(|(name, value)| [name.to_owned(), value]));
@@ -185,6 +192,27 @@ impl Display for VolleyForPeople<'_> {
 /// A total, and what it is the sum of.
 fn with_parts(total: u64, parts: &str) -> String {
     if parts.is_empty() { total.to_string() } else { format!("{total} ({parts})") }
+}
+
+fn plural(count: u32, word: &str) -> String {
+    if count == 1 { word.to_owned() } else { format!("{word}s") }
+}
+
+/// Frames that were not read in time.
+fn lost(frames: u64) -> String {
+    match frames {
+        0 => "nothing".to_owned(),
+        _ => format!("{frames} frames, NOT BY THE SERVER: this program was too slow; try --threads"),
+    }
+}
+
+/// How many exchanges were completed at the first transmission, at the second, and so on.
+fn transmissions(counts: &BTreeMap<u32, u64>, whole: u64) -> String {
+    let parts: Vec<_> = counts
+        .iter()
+        .map(|(number, count)| format!("{number}: {count} ({})", percent(*count, whole)))
+        .collect();
+    parts.join(", ")
 }
 
 fn quantiles(latency: Option<&Latency>) -> String {

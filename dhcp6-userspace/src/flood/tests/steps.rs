@@ -83,7 +83,7 @@ fn steps_that_are_not_answered_are_repeated_or_given_up() {
         (Step::Release, 120, (6, 0, 1)),
         (Step::Decline, 120, (6, 0, 1)),
         // Until the run is over: after 10 and 30 seconds.
-        (Step::Renew, 60, (4, 0, 0)),
+        (Step::Renew, 60, (4, 0, 1)),
     ] {
         let simulation =
             Simulation { engine: engine(true, "1fff"), lost: &|number| number > 0, fault: &unharmed };
@@ -149,7 +149,7 @@ fn clients_are_served_behind_relay_agents() {
     let then = vec![Step::Renew, Step::Release];
     for (depth, link_address) in [(1, "2001:db8:1::1"), (2, "2001:db8:1::1"), (8, "2001:db8:1::1"), (1, "::")]
     {
-        let relays = Some(Relays { depth, link_address: link_address.parse().unwrap() });
+        let relays = Some(Relays { depth, link_address: link_address.parse().unwrap(), chain: 0 });
         let summary = run(Plan { relays, then: then.clone(), ask: Ask::Both, ..plan(30, Mode::FourMessage) });
         assert!(summary.is_fine(), "{depth} {link_address}: {summary:?}");
         assert_eq!((summary.answered, summary.steps["release"].answered), (30, 30), "{depth} {link_address}");
