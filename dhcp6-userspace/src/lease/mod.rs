@@ -1,7 +1,9 @@
 //! Bindings and the durable store.
 
+mod checkpoint;
 mod durable;
 mod log_check;
+mod log_room;
 mod memory;
 mod open_files;
 mod rebuild;

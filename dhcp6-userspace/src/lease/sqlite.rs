@@ -22,8 +22,10 @@ use tracing::warn;
 
 use super::{
     Change, ClockReading, Conflict, ConflictCause, Lease, LeaseState, Store, StoreError,
+    checkpoint::{CHECKPOINT_PAGES, Checkpointer, checkpoint},
     durable::sync_parent,
     log_check::check_log,
+    log_room::LogRoom,
     open_files::OpenFiles,
     rebuild::{self, rebuild},
     store,
@@ -158,9 +160,12 @@ pub(super) const REBUILD_INTERVAL: Duration = Duration::from_secs(1);
 /// What stands behind the name of the database in that of the file that is locked.
 const LOCK_SUFFIX: &str = ".lock";
 
-/// Pages in the write-ahead log after which a commit moves it into the database: 32 MiB. A page that many commits have
-/// written is moved once.
-const CHECKPOINT_PAGES: u32 = 8192;
+/// Pages in the write-ahead log after which a commit moves it into the database itself, where that has not been done in
+/// time beside the commits.
+const MOST_PAGES: u32 = 2 * CHECKPOINT_PAGES as u32;
+
+/// Octets of a page in the log, with its header.
+const FRAME_OCTETS: u64 = 4096 + 24;
 
 /// Octets that the write-ahead log keeps of its size after one large commit.
 const LOG_SIZE_LIMIT: u32 = 64 << 20;
@@ -174,10 +179,13 @@ const ROW_OCTETS: usize = 80;
 /// database meanwhile.
 #[derive(Debug)]
 pub struct SqliteStore {
+    /// Ends before the connection is closed.
+    checkpointer: Checkpointer,
     connection: Connection,
     path: PathBuf,
     /// `None` until they are open.
     files: Option<OpenFiles>,
+    log_room: LogRoom,
     /// When it was last tried to write the database anew.
     rebuild_tried: Option<Instant>,
     /// Whether the last commit has succeeded; `None` before the first.
@@ -211,7 +219,22 @@ impl SqliteStore {
     fn open_locked(path: PathBuf, lock: File) -> Result<Self, StoreError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&path, flags).map_err(failed("open", &path))?;
-        let mut store = Self { connection, path, files: None, rebuild_tried: None, is_well: None, lock };
+        let log_room = LogRoom::new(with_suffix(&path, "-wal"), u64::from(MOST_PAGES) * FRAME_OCTETS);
+        let checkpointer = Checkpointer::start(path.clone()).map_err(|source| StoreError::File {
+            doing: "have a thread for the log of",
+            path: path.clone(),
+            source,
+        })?;
+        let mut store = Self {
+            connection,
+            path,
+            files: None,
+            log_room,
+            checkpointer,
+            rebuild_tried: None,
+            is_well: None,
+            lock,
+        };
         match store.prepare() {
             Ok(()) => Ok(store),
             Err(failure) => Err(with_os_error(failure, &store.connection)),
@@ -261,9 +284,7 @@ impl SqliteStore {
                 return Err(StoreError::Setting { path: path.clone(), setting, wanted, found });
             }
         }
-        for (setting, value) in
-            [("wal_autocheckpoint", CHECKPOINT_PAGES), ("journal_size_limit", LOG_SIZE_LIMIT)]
-        {
+        for (setting, value) in [("wal_autocheckpoint", MOST_PAGES), ("journal_size_limit", LOG_SIZE_LIMIT)] {
             connection
                 .pragma_update_and_check(None, setting, value, |_| Ok(()))
                 .map_err(failed("configure", path))?;
@@ -471,6 +492,13 @@ impl Store for SqliteStore {
         let mut result = self.rebuild_if_missing();
         if result.is_ok() {
             result = self.write(changes).and_then(|()| self.keep_files());
+            if result.is_ok() {
+                self.log_room.provide();
+                if self.checkpointer.note(changes.len()) {
+                    // Where it fails, the log is longer for a while.
+                    checkpoint(&self.connection).ok();
+                }
+            }
         }
         self.note(result.is_ok())?;
         if let Err(StoreError::Io { .. } | StoreError::Sqlite { .. }) = result {

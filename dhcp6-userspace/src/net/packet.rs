@@ -47,7 +47,12 @@ pub(crate) fn set_option<T: Copy>(socket: &Socket, name: c_int, value: &T) -> io
 
 /// Sets an option of any socket.
 #[expect(unsafe_code, reason = "neither socket2 nor nix knows the options that this is for")]
-pub(super) fn set_option_of<T: Copy>(socket: &Socket, level: c_int, name: c_int, value: &T) -> io::Result<()> {
+pub(super) fn set_option_of<T: Copy>(
+    socket: &Socket,
+    level: c_int,
+    name: c_int,
+    value: &T,
+) -> io::Result<()> {
     // SAFETY: the kernel reads `size_of::<T>()` octets from a live reference and keeps none of them.
     let result = unsafe {
         libc::setsockopt(
