@@ -9,12 +9,13 @@
 //! client has gone on.
 
 use std::{
-    collections::{HashMap, VecDeque, hash_map::Entry},
-    hash::{BuildHasher as _, RandomState},
+    collections::VecDeque,
+    hash::BuildHasher as _,
     time::{Duration, Instant},
 };
 
 use dhcp6_common::wire::MessageType;
+use hashbrown::{DefaultHashBuilder, HashMap, hash_map::Entry};
 
 use crate::engine::Glance;
 
@@ -58,7 +59,7 @@ pub(super) struct Queue<T> {
     classes: [Line<T>; Class::COUNT],
     /// The clients whose Solicits wait, by their hashes.
     soliciting: HashMap<u64, Soliciting>,
-    hasher: RandomState,
+    hasher: DefaultHashBuilder,
     /// How many messages have come.
     arrivals: u64,
 }
@@ -103,7 +104,7 @@ impl<T> Queue<T> {
         Self {
             classes: [(); Class::COUNT].map(|()| Line { waiting: VecDeque::new(), octets: 0 }),
             soliciting: HashMap::new(),
-            hasher: RandomState::new(),
+            hasher: DefaultHashBuilder::default(),
             arrivals: 0,
         }
     }

@@ -1,16 +1,12 @@
 //! A link: its configuration, and the state of its addresses and prefixes.
 
-use std::{
-    collections::{HashMap, HashSet},
-    fmt,
-    net::Ipv6Addr,
-    sync::Arc,
-};
+use std::{fmt, net::Ipv6Addr, sync::Arc};
 
 use dhcp6_common::{
     Origin, Vlan,
     wire::{Duid, OptionCode},
 };
+use hashbrown::{HashMap, HashSet};
 use rand::rngs::StdRng;
 
 use super::table::Client;

@@ -3,12 +3,13 @@
 //! The rules of RFC 9915, section 16, are checked here and nowhere else: what leaves [`parse`] is a message
 //! that the engine has to answer, with the identifiers that its type must carry.
 
-use std::{collections::HashSet, net::Ipv6Addr};
+use std::net::Ipv6Addr;
 
 use dhcp6_common::wire::{
     Duid, IA_ADDRESS_HEADER_LEN, IA_NA_HEADER_LEN, IA_PREFIX_HEADER_LEN, MESSAGE_HEADER_LEN, MalformedOption,
     MessageType, OptionCode, OptionWalker,
 };
+use hashbrown::HashSet;
 
 use super::DropReason;
 use crate::pool::{IaKind, Prefix, Resource};

@@ -33,12 +33,13 @@ mod tests;
 mod unsaved;
 mod view;
 
-use std::{collections::HashSet, net::Ipv6Addr, time::Duration};
+use std::{net::Ipv6Addr, time::Duration};
 
 use dhcp6_common::{
     Origin, Vlan,
     wire::{Duid, MessageType, OptionCode},
 };
+use hashbrown::HashSet;
 use rand::{SeedableRng as _, rngs::StdRng};
 
 use self::{

@@ -1,10 +1,8 @@
 //! Addresses and prefixes that were advertised and not requested yet.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use hashbrown::HashMap;
 
 use super::table::Client;
 use crate::{pool::Resource, time::Time};

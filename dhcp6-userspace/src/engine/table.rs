@@ -6,11 +6,11 @@
 use std::{
     cmp::Reverse,
     collections::BinaryHeap,
-    hash::{BuildHasher as _, Hash, Hasher, RandomState},
+    hash::{BuildHasher as _, Hash, Hasher},
 };
 
 use dhcp6_common::{Origin, wire::Duid};
-use hashbrown::{HashTable, hash_table::Entry};
+use hashbrown::{DefaultHashBuilder, HashTable, hash_table::Entry};
 
 use super::Owner;
 use crate::{
@@ -117,7 +117,8 @@ pub(super) struct Table {
     /// How many bindings are adoptable.
     adoptable: usize,
     expiries: Expiries,
-    hasher: RandomState,
+    /// Keyed at random: who chooses DUIDs does not choose which of them collide.
+    hasher: DefaultHashBuilder,
 }
 
 /// When slots are to be looked at, at the latest.
@@ -480,7 +481,7 @@ fn at(slots: &[Option<Binding>], slot: u32) -> &Binding {
     slots[slot as usize].as_ref().expect("an index has no vacant slots")
 }
 
-fn hash_of_ia(hasher: &RandomState, binding: &Binding) -> u64 {
+fn hash_of_ia(hasher: &DefaultHashBuilder, binding: &Binding) -> u64 {
     hasher.hash_one((binding.key(), binding.iaid))
 }
 

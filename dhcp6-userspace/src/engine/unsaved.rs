@@ -1,6 +1,6 @@
 //! Changes that the store has yet to take.
 
-use std::collections::HashSet;
+use hashbrown::HashSet;
 
 use crate::{
     lease::{Change, Lease, LeaseState},

@@ -78,6 +78,14 @@ impl Checkpointer {
         }
         false
     }
+
+    /// Waits until the thread has done what it has been told to: only one can move the log at a time.
+    pub(super) fn settle(&mut self) {
+        if self.is_at_work {
+            self.done.recv().ok();
+            self.is_at_work = false;
+        }
+    }
 }
 
 impl Drop for Checkpointer {

@@ -225,7 +225,7 @@ mod tests {
     fn commits_behind_a_damaged_frame_are_not_left_out() {
         let (directory, log) = ten();
         assert_eq!(leases(directory.path(), &log).unwrap(), 10);
-        let with_room = [&log[..], &[0; 4 * FRAME]].concat();
+        let with_room = [&log[..], &vec![0; 4 * FRAME]].concat();
         assert_eq!(leases(directory.path(), &with_room).unwrap(), 10);
         let commits = commits(&log);
         let mut refused = 0;
