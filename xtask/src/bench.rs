@@ -35,19 +35,33 @@ const DNSMASQ: Need = Need {
     arch: &["dnsmasq"],
 };
 
-/// The one subject that other servers are measured in.
-const COMPARISON: &str = "slowpath";
+/// perf, which samples what a process does.
+const PERF: Need = Need {
+    programs: &["perf"],
+    reason: "perf, which tells where the daemon's time goes",
+    debian: &["linux-perf"],
+    fedora: &["perf"],
+    arch: &["perf"],
+};
 
-/// Sets up, builds, and runs the benchmarks with `args`. Other servers are installed where they are to be compared
-/// with.
+/// The subjects that need other programs, and which.
+const NEEDS: [(&str, &[Need]); 4] = [
+    ("slowpath", &[KEA, DHCPD, DNSMASQ]),
+    ("storm", &[KEA]),
+    ("peers", &[KEA, DHCPD, DNSMASQ]),
+    ("profile", &[PERF]),
+];
+
+/// Sets up, builds, and runs the benchmarks with `args`. What these need besides is installed: servers to be compared
+/// with, perf.
 ///
 /// # Errors
 ///
 /// When something needed is missing, when a build fails, or when what is measured does not work.
 pub(crate) fn run(workspace: &Workspace, args: &[OsString]) -> Result<()> {
     let tools = setup::run(workspace)?;
-    if compares(args) {
-        clients::provide(workspace, &[KEA, DHCPD, DNSMASQ]);
+    for (_, needs) in needs(args) {
+        clients::provide(workspace, needs);
     }
     build::all(workspace, &tools)?;
     measure(workspace, args)
@@ -69,33 +83,41 @@ fn measure(workspace: &Workspace, args: &[OsString]) -> Result<()> {
     command::run(&mut bench).context("running the benchmarks")
 }
 
-/// Whether other servers are measured as well.
-fn compares(args: &[OsString]) -> bool {
-    let names = |name: &str| args.iter().any(|arg| arg == name);
-    // Options come with a value or have none of their own that is a word.
-    let any_named =
-        args.iter().any(|arg| arg.to_str().is_some_and(|arg| arg.starts_with(char::is_alphabetic)));
-    !names("--quick") && !names("--help") && (names(COMPARISON) || !any_named)
+/// The subjects among `args` that need other programs, and which; all of them where none is named.
+fn needs(args: &[OsString]) -> Vec<(&'static str, &'static [Need])> {
+    let has = |name: &str| args.iter().any(|arg| arg == name);
+    if has("--quick") || has("--help") {
+        return Vec::new();
+    }
+    // What follows an option is its value, unless the option has none.
+    let is_value =
+        |index: usize| index > 0 && ["--runs", "--output"].iter().any(|name| args[index - 1] == *name);
+    let is_option = |arg: &OsString| arg.to_str().is_some_and(|arg| arg.starts_with('-'));
+    let any_named = args.iter().enumerate().any(|(index, arg)| !is_option(arg) && !is_value(index));
+    NEEDS.into_iter().filter(|(subject, _)| !any_named || has(subject)).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::compares;
+    use super::needs;
 
     #[test]
-    fn other_servers_are_installed_only_to_be_measured() {
+    fn programs_are_installed_only_to_be_used() {
+        let all: &[&str] = &["slowpath", "storm", "peers", "profile"];
         for (args, expected) in [
-            (&[][..], true),
-            (&["--runs", "7"], true),
-            (&["slowpath"], true),
-            (&["scale", "slowpath"], true),
-            (&["scale"], false),
-            (&["--quick"], false),
-            (&["slowpath", "--quick"], false),
-            (&["--help"], false),
+            (&[][..], all),
+            (&["--runs", "7"], all),
+            (&["--output", "elsewhere"], all),
+            (&["--json", "slowpath"], &["slowpath"]),
+            (&["scale", "storm", "--output", "elsewhere"], &["storm"]),
+            (&["scale"], &[]),
+            (&["--quick"], &[]),
+            (&["slowpath", "--quick"], &[]),
+            (&["--help"], &[]),
         ] {
-            let args: Vec<_> = args.iter().map(Into::into).collect();
-            assert_eq!(compares(&args), expected, "{args:?}");
+            let words: Vec<_> = args.iter().map(Into::into).collect();
+            let subjects: Vec<_> = needs(&words).into_iter().map(|(subject, _)| subject).collect();
+            assert_eq!(subjects, expected, "{args:?}");
         }
     }
 }

@@ -81,7 +81,7 @@ pub(crate) fn provide(workspace: &Workspace, clients: &[Need]) {
     let mut installer = Packages::default();
     for client in clients {
         if let Some(note) = installer.provide(&mut host, client) {
-            println!("setup: {note}");
+            eprintln!("setup: {note}");
         }
     }
 }

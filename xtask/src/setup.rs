@@ -56,9 +56,9 @@ pub(crate) struct Tools {
 pub(crate) fn run(workspace: &Workspace) -> Result<Tools> {
     let mut host = Host::new(&workspace.root);
     let Prepared { tools, notes } = prepare(&mut host)?;
-    println!("setup: complete; XDP program by {}, linked by bpf-linker", tools.compiler);
+    eprintln!("setup: complete; XDP program by {}, linked by bpf-linker", tools.compiler);
     for note in notes {
-        println!("setup: {note}");
+        eprintln!("setup: {note}");
     }
     Ok(tools)
 }

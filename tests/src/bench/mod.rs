@@ -1,12 +1,18 @@
 //! Benchmarks: what is measured, on which machine, and how it is shown.
 
+mod load;
 pub mod machine;
 mod neighbors;
+mod peers;
 mod plot;
+mod profile;
+mod rates;
 pub mod report;
 pub mod scale;
+mod servers;
 pub mod slowpath;
 pub mod stats;
+mod storm;
 
 use anyhow::Result;
 
@@ -28,17 +34,26 @@ pub enum Subject {
     Scale,
     /// Exchanges a second in user space: this server's, others', and what plain sockets could have.
     SlowPath,
+    /// Until when everybody is served when all clients power up at once.
+    Storm,
+    /// This server beside others, on one page.
+    Peers,
+    /// Where the daemon's time goes.
+    Profile,
 }
 
 impl Subject {
     /// All of them, in the order in which they are measured.
-    pub const ALL: [Self; 2] = [Self::SlowPath, Self::Scale];
+    pub const ALL: [Self; 5] = [Self::SlowPath, Self::Storm, Self::Peers, Self::Profile, Self::Scale];
 
     /// The name on the command line and in the results.
     pub fn name(self) -> &'static str {
         match self {
             Self::Scale => "scale",
             Self::SlowPath => "slowpath",
+            Self::Storm => "storm",
+            Self::Peers => "peers",
+            Self::Profile => "profile",
         }
     }
 
@@ -51,6 +66,9 @@ impl Subject {
         match self {
             Self::Scale => scale::measure(effort, progress),
             Self::SlowPath => slowpath::measure(effort, progress),
+            Self::Storm => storm::measure(effort, progress),
+            Self::Peers => peers::measure(effort, progress),
+            Self::Profile => profile::measure(effort, progress),
         }
     }
 }

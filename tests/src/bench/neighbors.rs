@@ -6,7 +6,7 @@ use std::{
 };
 
 /// The limits, from the least to the greatest, and what they are raised to.
-const LIMITS: [(&str, u64); 3] = [("gc_thresh1", 32_768), ("gc_thresh2", 49_152), ("gc_thresh3", 65_536)];
+const LIMITS: [(&str, u64); 3] = [("gc_thresh1", 393_216), ("gc_thresh2", 458_752), ("gc_thresh3", 524_288)];
 
 /// How many neighbours there are, in all namespaces together: the first column, hexadecimal, of every line but the first.
 const STATISTICS: &str = "/proc/net/stat/ndisc_cache";
@@ -21,7 +21,7 @@ pub(super) struct Room {
 }
 
 impl Room {
-    /// Makes room for 65,536 neighbours; `None` where this process may not.
+    /// Makes room for 524,288 neighbours; `None` where this process may not.
     pub(super) fn make() -> Option<Self> {
         let mut room = Self { before: Vec::new() };
         // The greatest first, so that none is above the next.

@@ -11,6 +11,60 @@ use serde_json::{Value, json};
 
 use super::{machine::Machine, plot, stats::Sample};
 
+/// What a quantity is to be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Goal {
+    /// Said in words, and not judged here.
+    Words(&'static str),
+    /// So much or more, in the case that is named, or in all of them.
+    AtLeast(f64, Option<&'static str>),
+    /// So much or less, in the case that is named, or in all of them.
+    AtMost(f64, Option<&'static str>),
+}
+
+impl Goal {
+    /// The number, where there is one.
+    pub(super) fn value(self) -> Option<f64> {
+        match self {
+            Self::Words(_) => None,
+            Self::AtLeast(value, _) | Self::AtMost(value, _) => Some(value),
+        }
+    }
+
+    fn json(self) -> Value {
+        match self {
+            Self::Words(words) => json!({ "words": words }),
+            Self::AtLeast(value, case) => json!({ "at_least": value, "case": case }),
+            Self::AtMost(value, case) => json!({ "at_most": value, "case": case }),
+        }
+    }
+
+    /// Whether the median is as it is to be in every case that counts. `None` where nobody can tell.
+    fn is_met(self, cases: &[(String, Sample)]) -> Option<bool> {
+        let (Self::AtLeast(_, named) | Self::AtMost(_, named)) = self else { return None };
+        let counts = |case: &str| named.is_none_or(|named| named == case);
+        let mut medians = cases.iter().filter(|(case, _)| counts(case)).map(|(_, sample)| sample.median());
+        let judge = |median: f64| match self {
+            Self::AtLeast(least, _) => median >= least,
+            Self::AtMost(most, _) => median <= most,
+            Self::Words(_) => true,
+        };
+        medians.try_fold(None, |met, median| Some(Some(met.unwrap_or(true) && judge(median?)))).flatten()
+    }
+}
+
+impl fmt::Display for Goal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (bound, value, case) = match self {
+            Self::Words(words) => return f.write_str(words),
+            Self::AtLeast(value, case) => ("at least", value, case),
+            Self::AtMost(value, case) => ("at most", value, case),
+        };
+        write!(f, "{bound} {value}")?;
+        case.map_or(Ok(()), |case| write!(f, " ({case})"))
+    }
+}
+
 /// One quantity, in one or several cases.
 #[derive(Clone, Debug)]
 pub struct Quantity {
@@ -18,10 +72,27 @@ pub struct Quantity {
     pub name: String,
     /// Its unit.
     pub unit: &'static str,
-    /// What it is to be, and in which case.
-    pub goal: Option<&'static str>,
+    /// What it is to be.
+    pub goal: Option<Goal>,
     /// The values, by the name of the case.
     pub cases: Vec<(String, Sample)>,
+}
+
+impl Quantity {
+    /// Whether it is as it is to be; `None` where there is no goal or nobody can tell.
+    pub fn is_met(&self) -> Option<bool> {
+        self.goal?.is_met(&self.cases)
+    }
+
+    /// The goal, and whether it is met.
+    fn verdict(&self) -> String {
+        let goal = self.goal.map(|goal| goal.to_string()).unwrap_or_default();
+        match self.is_met() {
+            Some(true) => format!("{goal}: met"),
+            Some(false) => format!("{goal}: missed"),
+            None => goal,
+        }
+    }
 }
 
 /// What one subject has measured.
@@ -60,8 +131,13 @@ impl Results {
         quantity.cases[index].1.add(value);
     }
 
-    /// Says what a quantity is to be.
+    /// Says in words what a quantity is to be.
     pub fn aim(&mut self, name: &str, unit: &'static str, goal: &'static str) {
+        self.require(name, unit, Goal::Words(goal));
+    }
+
+    /// Says what a quantity is to be.
+    pub fn require(&mut self, name: &str, unit: &'static str, goal: Goal) {
         self.quantity(name, unit).goal = Some(goal);
     }
 
@@ -97,18 +173,20 @@ impl Results {
                 "values": sample.values(),
             })
         };
-        let quantity = |Quantity { name, unit, goal, cases }: &Quantity| {
+        let json = |quantity: &Quantity| {
+            let Quantity { name, unit, goal, cases } = quantity;
             json!({
                 "quantity": name,
                 "unit": unit,
-                "goal": goal,
+                "goal": goal.map(Goal::json),
+                "met": quantity.is_met(),
                 "cases": cases.iter().map(case).collect::<Vec<_>>(),
             })
         };
         json!({
             "subject": self.subject,
             "notes": self.notes,
-            "results": self.quantities.iter().map(quantity).collect::<Vec<_>>(),
+            "results": self.quantities.iter().map(json).collect::<Vec<_>>(),
         })
     }
 }
@@ -125,12 +203,13 @@ impl Results {
         let has_goals = self.quantities.iter().any(|quantity| quantity.goal.is_some());
         let goal = has_goals.then_some("goal");
         table.set_header([self.subject].into_iter().chain(cases.iter().copied()).chain(goal));
-        for Quantity { name, unit, goal, cases: measured } in &self.quantities {
+        for quantity in &self.quantities {
+            let Quantity { name, unit, cases: measured, .. } = quantity;
             let cell = |case: &&str| {
                 let sample = measured.iter().find(|(known, _)| known == case);
                 sample.map_or_else(String::new, |(_, sample)| cell(sample, style))
             };
-            let goal = has_goals.then(|| goal.unwrap_or_default().to_owned());
+            let goal = has_goals.then(|| quantity.verdict());
             let title = match style {
                 Style::Terminal => format!("{name}\n[{unit}]"),
                 Style::Markdown => format!("{name} [{unit}]"),
@@ -206,12 +285,33 @@ impl Report {
     /// The report as Markdown, for a document.
     pub fn markdown(&self) -> String {
         let mut lines = self.headline();
+        lines.push(String::new());
+        lines.extend(self.verdicts().iter().map(|verdict| format!("- {verdict}")));
         for results in &self.subjects {
             lines.extend([String::new(), results.table(Style::Markdown).to_string(), String::new()]);
             lines.extend(results.notes.iter().map(|note| format!("- {note}")));
+            lines.push(String::new());
+            for (name, _) in groups(&results.quantities).iter().filter(|(_, group)| plot::has_bars(group)) {
+                let file = plot_name(results.subject, name);
+                lines.push(format!("![{}: {name}]({file})", results.subject));
+            }
         }
         lines.push(String::new());
         lines.join("\n")
+    }
+
+    /// Every goal that can be judged, and whether it is met.
+    fn verdicts(&self) -> Vec<String> {
+        let of = |results: &Results| {
+            let subject = results.subject;
+            let judged = results.quantities.iter().filter(|quantity| quantity.is_met().is_some());
+            judged
+                .map(|quantity| {
+                    format!("{subject}: {} [{}]: {}", quantity.name, quantity.unit, quantity.verdict())
+                })
+                .collect::<Vec<_>>()
+        };
+        self.subjects.iter().flat_map(of).collect()
     }
 
     /// What results depend on, and how they came about.
@@ -221,8 +321,8 @@ impl Report {
         lines
     }
 
-    /// Writes the tables as Markdown, the JSON, and a plot of each quantity to a directory, which is made where it is
-    /// not there.
+    /// Writes the tables as Markdown, the JSON, and the plots to a directory, which is made where it is not there.
+    /// Quantities that differ in the window alone share a plot.
     ///
     /// # Errors
     ///
@@ -235,9 +335,9 @@ impl Report {
             fs::write(&path, content).with_context(|| format!("cannot write {}", path.display()))?;
         }
         for results in &self.subjects {
-            for quantity in &results.quantities {
-                let path = directory.join(format!("{}-{}.svg", results.subject, file_name(&quantity.name)));
-                plot::bars(&path, results.subject, quantity)
+            for (name, group) in groups(&results.quantities) {
+                let path = directory.join(plot_name(results.subject, name));
+                plot::bars(&path, results.subject, name, &group)
                     .with_context(|| format!("cannot draw {}", path.display()))?;
             }
         }
@@ -248,8 +348,39 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.headline().iter().try_for_each(|line| writeln!(f, "{line}"))?;
-        self.subjects.iter().try_for_each(|results| write!(f, "\n{results}"))
+        self.subjects.iter().try_for_each(|results| write!(f, "\n{results}"))?;
+        let verdicts = self.verdicts();
+        if !verdicts.is_empty() {
+            writeln!(f)?;
+        }
+        verdicts.iter().try_for_each(|verdict| writeln!(f, "{verdict}"))
     }
+}
+
+/// What stands between the name of a quantity and that of one of its variants.
+const VARIANT: &str = ", window ";
+
+/// What one plot shows: a quantity, or several that differ only in what follows [`VARIANT`]. By their common name, each
+/// with its own.
+fn groups(quantities: &[Quantity]) -> Vec<(&str, Vec<(&str, &Quantity)>)> {
+    let mut groups: Vec<(&str, Vec<(&str, &Quantity)>)> = Vec::new();
+    for quantity in quantities {
+        let (name, variant) =
+            quantity.name.split_once(VARIANT).map_or((quantity.name.as_str(), ""), |parts| parts);
+        // What follows the number belongs to the name, and such quantities stand alone.
+        let is_variant = variant.bytes().all(|octet| octet.is_ascii_digit());
+        let (name, variant) = if is_variant { (name, variant) } else { (quantity.name.as_str(), "") };
+        match groups.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, members)) => members.push((variant, quantity)),
+            None => groups.push((name, vec![(variant, quantity)])),
+        }
+    }
+    groups
+}
+
+/// The name of a plot's file.
+fn plot_name(subject: &str, name: &str) -> String {
+    format!("{subject}-{}.svg", file_name(name))
 }
 
 /// A name as a part of the name of a file: letters and digits, and hyphens for the rest.
@@ -260,7 +391,7 @@ fn file_name(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Results, Style, file_name, number};
+    use super::{Goal, Results, Style, file_name, groups, number};
 
     #[test]
     fn values_of_a_case_come_together() {
@@ -282,6 +413,46 @@ mod tests {
         let markdown = results.table(Style::Markdown).to_string();
         let row = "| size [B] | 2.00 (1.00 - 3.00) | 20.0 (10.0 - 30.0) | 15 at large |";
         assert!(markdown.lines().any(|line| line == row), "{markdown}");
+    }
+
+    #[test]
+    fn goals_are_judged_by_the_median_of_the_cases_that_count() {
+        let mut results = Results::new("subject");
+        for (case, value) in [("ours", 1.0), ("ours", 4.0), ("ours", 5.0), ("theirs", 2.0)] {
+            results.add("rate", "1/s", case, value);
+        }
+        for (goal, met, text) in [
+            (Goal::AtLeast(4.0, Some("ours")), Some(true), "at least 4 (ours): met"),
+            (Goal::AtLeast(4.1, Some("ours")), Some(false), "at least 4.1 (ours): missed"),
+            (Goal::AtMost(4.0, None), Some(true), "at most 4: met"),
+            (Goal::AtMost(3.0, None), Some(false), "at most 3: missed"),
+            (Goal::AtMost(3.0, Some("nobody")), None, "at most 3 (nobody)"),
+            (Goal::Words("fast"), None, "fast"),
+        ] {
+            results.require("rate", "1/s", goal);
+            assert_eq!(results.quantities[0].is_met(), met, "{goal}");
+            assert_eq!(results.quantities[0].verdict(), text);
+        }
+        results.require("missing", "1/s", Goal::AtLeast(1.0, None));
+        assert_eq!(results.quantities[1].is_met(), None);
+    }
+
+    #[test]
+    fn windows_share_a_plot_where_nothing_else_differs() {
+        let mut results = Results::new("subject");
+        for name in ["new, window 1", "new, window 64", "new, window 64: p99", "known, window 1", "time"] {
+            results.add(name, "1/s", "ours", 1.0);
+        }
+        let groups = groups(&results.quantities);
+        let names =
+            groups.iter().map(|(name, members)| (*name, members.iter().map(|(name, _)| *name).collect()));
+        let expected = [
+            ("new", vec!["1", "64"]),
+            ("new, window 64: p99", vec![""]),
+            ("known", vec!["1"]),
+            ("time", vec![""]),
+        ];
+        assert!(names.eq(expected), "{groups:?}");
     }
 
     #[test]

@@ -49,7 +49,7 @@ impl Packages {
         if !self.updated {
             self.updated = true;
             if let Err(error) = system.change("apt-get", &["update"]) {
-                println!("setup: {error:#}; going on with the lists that are there");
+                eprintln!("setup: {error:#}; going on with the lists that are there");
             }
         }
     }

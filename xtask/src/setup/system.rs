@@ -3,6 +3,7 @@
 
 use std::env;
 use std::fs;
+use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -88,10 +89,12 @@ impl System for Host {
     }
 
     fn change(&mut self, program: &str, args: &[&str]) -> Result<()> {
-        println!("setup: {program} {}", args.join(" "));
+        eprintln!("setup: {program} {}", args.join(" "));
         let mut change = self.command(program);
         // Debian's package scripts would ask questions on a terminal.
         change.args(args).env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null());
+        // Standard output is for results.
+        change.stdout(io::stderr());
         // Debian starts what it installs; in runlevel 1, which this says to invoke-rc.d, it does not. A client or
         // a relay agent that is only to be tested must not run on this machine's interfaces.
         change.env("RUNLEVEL", "1");

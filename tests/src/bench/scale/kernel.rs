@@ -56,7 +56,7 @@ pub(super) fn count(pin_dir: &Path) -> Result<u32> {
 }
 
 /// What the kernel accounts to the maps of bindings, in octets.
-pub(super) fn accounted(pin_dir: &Path) -> Result<u64> {
+pub(in crate::bench) fn accounted(pin_dir: &Path) -> Result<u64> {
     let maps = PinnedMaps::open(pin_dir)?.describe()?;
     Ok(maps
         .iter()
@@ -72,7 +72,7 @@ pub(super) fn in_use() -> Result<u64> {
 }
 
 /// Memory of a process, in octets: what is resident, its own anonymous memory, and the most that was resident.
-pub(super) fn of_process(pid: u32) -> Result<(u64, u64, u64)> {
+pub(in crate::bench) fn of_process(pid: u32) -> Result<(u64, u64, u64)> {
     let rollup = fields(&format!("/proc/{pid}/smaps_rollup"))?;
     let status = fields(&format!("/proc/{pid}/status"))?;
     let field = |fields: &BTreeMap<String, u64>, name| {

@@ -1,68 +1,46 @@
 //! How many exchanges a second servers in user space have, and what plain sockets could have.
 
 mod echo;
-mod servers;
 
-use std::{
-    process::Command,
-    thread,
-    time::{Duration, Instant},
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use super::{
+    Effort,
+    load::{Exchange, Seen},
+    neighbors::Room,
+    rates::{Rates, Shown, USUAL_WINDOW, new_clients},
+    report::{Goal, Results},
+    servers::{Contender, Other, for_each, installed, wire},
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
-use dhcp6_common::wire::MessageType;
-use serde_json::Value;
+const WINDOWS: &[u32] = &[1, USUAL_WINDOW, 256];
+/// Exchanges a second, compared with Kea's and with what plain sockets could have.
+const OF_KEA: [(Exchange, f64); 2] = [(Exchange::FourMessages, 4.0), (Exchange::TwoMessages, 6.0)];
+const OF_SOCKETS: f64 = 0.6;
+const HALF_LOAD: &str = "half load, four messages, new clients";
+/// The server that others are compared with.
+const KEA: Contender = Contender::Other(Other::Kea);
 
-use self::servers::{Other, Running};
-use super::{Effort, neighbors::Room, report::Results};
-use crate::{
-    client::BareClient,
-    frame::MessageBuilder,
-    netns::{CLIENT_INTERFACE, SERVER_INTERFACE, Wire, run},
-    server::{Additions, Plane, Server, binary},
-};
-
-/// How many clients there are, where the kernel's neighbour table has room.
-const CLIENTS: u32 = 5000;
-/// And where it has not.
-const FEW_CLIENTS: u32 = 400;
-/// Of these, so many come again and again.
-const AGAIN: u32 = 1000;
-/// How long a server may take until it answers.
-const PATIENCE: Duration = Duration::from_secs(20);
-/// The rate of new clients, and latencies, are measured with this many outstanding.
-const USUAL_WINDOW: u32 = 64;
-
-const NOTES: [&str; 6] = [
+const NOTES: [&str; 8] = [
     "exchanges a second between two network namespaces on a veth pair, by dhcp6flood in a closed loop: so many \
-     exchanges (the window) are outstanding all the time; server and load share the processors",
-    "new clients: each has one exchange, with a server that has no leases; the kernel resolves their addresses \
-     meanwhile; known clients: they come again and again",
+     exchanges (the window) are outstanding all the time, for two seconds; server and load share the processors",
+    "new clients: each has one exchange, with a server that had no leases before; the kernel resolves their addresses \
+     meanwhile where the server leaves it to the kernel; known clients: 1000 that come again and again (100 with \
+     dnsmasq)",
     "dhcp6d: SQLite, what it promises is on the disk (fsync) before; a client that comes again soon needs no write, \
      since the disk already covers it (horizon)",
-    "Kea: memfile with persistence and multi-threading; ISC dhcpd: its lease file; dnsmasq: its lease file; each from \
-     the system's packages, with the same pool, lifetimes and options; dnsmasq takes some ten new clients a second, \
-     so it has fewer clients",
+    "Kea: memfile with persistence and multi-threading, without fsync; ISC dhcpd: its lease file; dnsmasq: its lease \
+     file; each from the system's packages, with the same pool, lifetimes and options",
     "with the fast path, it is the kernel that answers known clients in the exchange of two messages, and the daemon \
      answers everything else",
     "UDP echo: the limit of plain sockets: recvmmsg and sendmmsg with 64 datagrams of 128 octets, and a generator \
-     that does the same",
+     that does the same; an exchange of four messages is two echoes",
+    "half load: clients come at half of the highest rate that the same server had in the same run, at equal distances \
+     (open loop)",
+    "times Kea and share of the socket limit: of the same run",
 ];
-
-/// A server that is measured.
-enum Subject<'a> {
-    Ours(Box<Server<'a>>),
-    Other(Running),
-}
-
-/// How the load is.
-#[derive(Clone, Copy)]
-struct Load {
-    clients: u32,
-    again: u32,
-    seconds: u32,
-    windows: &'static [u32],
-}
 
 /// Measures each server.
 ///
@@ -75,168 +53,96 @@ pub(super) fn measure(effort: Effort, progress: &dyn Fn(&str)) -> Result<Results
         results.note(note);
     }
     let room = Room::make();
-    let most = if room.is_some() { CLIENTS } else { FEW_CLIENTS };
-    if room.is_none() {
-        results.note(format!(
-            "the kernel's neighbour table could not be made larger here, so there are only {FEW_CLIENTS} clients"
-        ));
-    }
-    let load = if effort.quick {
-        Load { clients: 50, again: 50, seconds: 1, windows: &[16] }
-    } else {
-        Load { clients: most, again: AGAIN.min(most), seconds: 2, windows: &[1, USUAL_WINDOW, 256] }
-    };
-    let mut others = Vec::new();
-    for other in Other::ALL {
-        match other.version() {
-            Some(version) => {
-                results.note(format!("{}: {version}", other.name()));
-                others.push(other);
-            }
-            None => results.note(format!("{} is not installed", other.name())),
-        }
+    let rates = Rates::new(effort, WINDOWS, room.as_ref(), &mut results);
+    let mut contenders = vec![Contender::Daemon, Contender::FastPath];
+    if !effort.quick {
+        contenders.extend(installed(&mut results));
     }
     for run in 1..=effort.runs {
         let say = |name: &str| progress(&format!("run {run} of {}: {name}", effort.runs));
-        for (name, plane) in [("dhcp6d", Plane::DaemonOnly), ("dhcp6d + fast path", Plane::Native)] {
-            say(name);
-            let wire = wire()?;
-            let server = Server::prepare(&wire, plane, &Additions::default())?;
-            server.configure(|config| config.replace("max_bindings = 1024", "max_bindings = 65536"))?;
-            let mut server = Subject::Ours(Box::new(server));
-            load.measure(&wire, &mut server, name, &mut results).with_context(|| name.to_owned())?;
-        }
-        // What another server does not do is not held against this one.
-        others.retain(|other| {
-            say(other.name());
-            let measured = measure_other(*other, load, &mut results);
-            if let Err(failure) = &measured {
-                results.note(format!("{} was given up: {failure:#}", other.name()));
-            }
-            measured.is_ok()
-        });
+        let mut measured = Vec::new();
+        for_each(&mut contenders, &mut results, |contender, results| {
+            say(contender.name());
+            let shown = rates.measure(contender, results)?;
+            let half = rates.at_half_load(contender, &shown).context("half load")?;
+            add_half_load(contender, &half, results);
+            measured.push((contender, shown, half));
+            Ok(())
+        })?;
         say("UDP echo");
-        let wire = wire()?;
-        for window in load.windows {
-            let rate = echo::rate(&wire, *window as usize, Duration::from_secs(load.seconds.into()))?;
+        let mut echoes = Vec::new();
+        for window in rates.windows {
+            let duration = Duration::from_secs(rates.seconds.into());
+            let rate = echo::rate(&wire()?, *window as usize, duration)?;
             results.add(&format!("echoes, window {window}"), "1/s", "UDP echo", rate);
+            echoes.push((*window, rate));
         }
+        compare(&measured, &echoes, &mut results);
+    }
+    if !effort.quick {
+        require(&rates, &mut results);
     }
     Ok(results)
 }
 
-/// Server and client, with an address on the link, which some servers need.
-fn wire() -> Result<Wire> {
-    let wire = Wire::new()?;
-    let mut command = wire.server.command("ip");
-    run(command.args(["address", "add", "2001:db8:1::1/64", "dev", SERVER_INTERFACE, "nodad"]))?;
-    Ok(wire)
+fn add_half_load(contender: Contender, seen: &Seen, results: &mut Results) {
+    let case = contender.name();
+    results.add(HALF_LOAD, "1/s", case, seen.rate);
+    results.add(&format!("{HALF_LOAD}: p50"), "ms", case, seen.median);
+    results.add(&format!("{HALF_LOAD}: p99"), "ms", case, seen.p99);
+    if seen.unanswered > 0 {
+        let Seen { answered, unanswered, .. } = seen;
+        results.note(format!(
+            "{case} left {unanswered} of {} exchanges at half load open",
+            answered + unanswered
+        ));
+    }
 }
 
-fn measure_other(other: Other, load: Load, results: &mut Results) -> Result<()> {
-    let wire = wire()?;
-    let mut server = Subject::Other(other.start(&wire.server)?);
-    let most = other.most_clients();
-    let load = Load { clients: load.clients.min(most), again: load.again.min(most), ..load };
-    load.measure(&wire, &mut server, other.name(), results)
+fn times_kea(exchange: Exchange, window: u32) -> String {
+    format!("times Kea: {}", new_clients(exchange, window))
 }
 
-impl Load {
-    /// One run with a server that has no leases yet.
-    fn measure(self, wire: &Wire, server: &mut Subject<'_>, case: &str, results: &mut Results) -> Result<()> {
-        if let Subject::Ours(server) = server {
-            server.restart()?;
-        }
-        wait_for_answer(wire, server)?;
-        let usual = USUAL_WINDOW.min(self.clients);
-        let summary = self.flood(wire, server, "--four-message", usual, self.clients, false)?;
-        results.add("four messages, new clients, window 64", "1/s", case, rate(&summary)?);
-        add_latency(results, "four messages, new clients, window 64: p99", case, &summary);
-        for (mode, name) in [("--four-message", "four messages"), ("--rapid-commit", "two messages")] {
-            for window in self.windows {
-                let summary = self.flood(wire, server, mode, *window, self.again, true)?;
-                let name = format!("{name}, known clients, window {window}");
-                results.add(&name, "1/s", case, rate(&summary)?);
-                if *window == USUAL_WINDOW {
-                    add_latency(results, &format!("{name}: p99"), case, &summary);
+fn of_sockets(exchange: Exchange, window: u32) -> String {
+    format!("share of the socket limit: {}", new_clients(exchange, window))
+}
+
+/// The name of our p99 by Kea's median.
+fn latencies() -> String {
+    format!("{HALF_LOAD}: p99, by Kea's p50")
+}
+
+/// Adds what the servers of one run are to each other, and to the echoes.
+fn compare(measured: &[(Contender, Shown, Seen)], echoes: &[(u32, f64)], results: &mut Results) {
+    let kea = measured.iter().find(|(contender, ..)| *contender == KEA);
+    for (contender, shown, half) in measured {
+        let case = contender.name();
+        for exchange in Exchange::ALL {
+            for (window, echoes) in echoes {
+                let Some(rate) = shown.rate(&new_clients(exchange, *window)) else { continue };
+                let limit = echoes / exchange.round_trips();
+                results.add(&of_sockets(exchange, *window), "ratio", case, rate / limit);
+                let theirs = kea.and_then(|(_, kea, _)| kea.rate(&new_clients(exchange, *window)));
+                if let Some(theirs) = theirs.filter(|_| contender.is_ours()) {
+                    results.add(&times_kea(exchange, *window), "ratio", case, rate / theirs);
                 }
             }
         }
-        Ok(())
-    }
-
-    /// Runs `dhcp6flood`. Returns its summary.
-    fn flood(
-        self,
-        wire: &Wire,
-        server: &mut Subject<'_>,
-        mode: &str,
-        window: u32,
-        clients: u32,
-        again: bool,
-    ) -> Result<Value> {
-        let mut command = wire.client.command(binary("dhcp6flood"));
-        command.args(["exchange", "--json", "--interface", CLIENT_INTERFACE, mode]);
-        command.args(["--window", &window.to_string(), "--clients", &clients.to_string()]);
-        if again {
-            command.args(["--seconds", &self.seconds.to_string()]);
-        }
-        let summary = flood(&mut command)?;
-        server.ensure_running()?;
-        if matches!(server, Subject::Ours(_)) {
-            // An answer to the run before is none of this one's.
-            let late = summary["wrong"]["transaction_id"].as_u64();
-            ensure!(summary["wrong_replies"].as_u64() == late, "wrong replies: {}", summary["wrong"]);
-        }
-        Ok(summary)
-    }
-}
-
-impl Subject<'_> {
-    fn ensure_running(&mut self) -> Result<()> {
-        match self {
-            Self::Ours(server) => server.ensure_running(),
-            Self::Other(server) => server.ensure_running(),
+        if let Some((.., kea)) = kea.filter(|_| contender.is_ours()) {
+            results.add(&latencies(), "ratio", case, half.p99 / kea.median);
         }
     }
 }
 
-/// Its exit status tells of wrong replies, which the summary does as well.
-fn flood(command: &mut Command) -> Result<Value> {
-    let output = command.output().context("cannot run dhcp6flood")?;
-    serde_json::from_slice(&output.stdout)
-        .with_context(|| format!("dhcp6flood: {}", String::from_utf8_lossy(&output.stderr).trim()))
-}
-
-fn rate(summary: &Value) -> Result<f64> {
-    let rate = summary["rate"].as_f64().context("no rate")?;
-    ensure!(rate > 0.0, "no exchange was completed: {summary}");
-    Ok(rate)
-}
-
-fn add_latency(results: &mut Results, name: &str, case: &str, summary: &Value) {
-    if let Some(microseconds) = summary["latency_us"]["p99"].as_f64() {
-        results.add(name, "ms", case, microseconds / 1e3);
-    }
-}
-
-/// Asks until the server answers.
-fn wait_for_answer(wire: &Wire, server: &mut Subject<'_>) -> Result<()> {
-    let client = BareClient::open(&wire.client)?;
-    let solicit = MessageBuilder::new(MessageType::Solicit, [0, 0, 1])
-        .client_id(&[0, 3, 0, 1, 2, 0, 0, 0, 0, 0xc1])
-        .elapsed_time()
-        .ia_na(1, &[])
-        .build();
-    let start = Instant::now();
-    while start.elapsed() < PATIENCE {
-        server.ensure_running()?;
-        client.send(&solicit)?;
-        if client.receive(Duration::from_millis(200))?.is_some() {
-            // Answers to earlier ones.
-            thread::sleep(Duration::from_millis(100));
-            return Ok(());
+/// Says what the daemon is to reach, where it was measured.
+fn require(rates: &Rates, results: &mut Results) {
+    let case = Some(Contender::Daemon.name());
+    for window in rates.windows.iter().filter(|window| **window >= USUAL_WINDOW) {
+        for (exchange, least) in OF_KEA {
+            results.require(&times_kea(exchange, *window), "ratio", Goal::AtLeast(least, case));
         }
+        let name = of_sockets(Exchange::FourMessages, *window);
+        results.require(&name, "ratio", Goal::AtLeast(OF_SOCKETS, case));
     }
-    bail!("it does not answer within {PATIENCE:?}")
+    results.require(&latencies(), "ratio", Goal::AtMost(1.0, case));
 }

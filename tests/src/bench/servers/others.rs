@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 use tempfile::TempDir;
 
+use super::POOL;
 use crate::netns::{Namespace, SERVER_INTERFACE};
 
 /// How long a server may take to stop.
@@ -19,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A server of Debian's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Other {
+pub(in crate::bench) enum Other {
     /// Kea with its own lease file and several threads.
     Kea,
     /// ISC dhcpd.
@@ -30,7 +31,7 @@ pub(super) enum Other {
 
 impl Other {
     /// All of them.
-    pub(super) const ALL: [Self; 3] = [Self::Kea, Self::Dhcpd, Self::Dnsmasq];
+    pub(in crate::bench) const ALL: [Self; 3] = [Self::Kea, Self::Dhcpd, Self::Dnsmasq];
 
     /// The name in the results.
     pub(super) fn name(self) -> &'static str {
@@ -41,9 +42,9 @@ impl Other {
         }
     }
 
-    /// So many new clients it can take within the minute that `dhcp6flood` gives them.
-    pub(super) fn most_clients(self) -> u32 {
-        if self == Self::Dnsmasq { 300 } else { u32::MAX }
+    /// Whether it takes some ten new clients a second, and not thousands.
+    pub(in crate::bench) fn is_slow(self) -> bool {
+        self == Self::Dnsmasq
     }
 
     fn program(self) -> &'static str {
@@ -55,7 +56,7 @@ impl Other {
     }
 
     /// What it calls itself, with its version; `None` where it is not installed.
-    pub(super) fn version(self) -> Option<String> {
+    pub(in crate::bench) fn version(self) -> Option<String> {
         let argument = if self == Self::Kea { "-v" } else { "--version" };
         let output = Command::new(self.program()).arg(argument).output().ok()?;
         // dhcpd tells it on the standard error.
@@ -86,7 +87,7 @@ impl Other {
                 command.env("KEA_LOCKFILE_DIR", directory.path());
             }
             Self::Dhcpd => {
-                fs::write(path("config"), DHCPD)?;
+                fs::write(path("config"), dhcpd())?;
                 fs::write(path("leases"), "")?;
                 command.args(["-6", "-f", "-q", "-cf", &path("config"), "-lf", &path("leases")]);
                 command.args(["-pf", &path("pid"), SERVER_INTERFACE]);
@@ -94,7 +95,8 @@ impl Other {
             Self::Dnsmasq => {
                 command.args(["--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--port=0"]);
                 command.args(["--quiet-dhcp6", "--dhcp-lease-max=1000000", "--interface", SERVER_INTERFACE]);
-                command.arg("--dhcp-range=2001:db8:1::1000,2001:db8:1::ffff,64,2h");
+                let (first, last) = POOL;
+                command.arg(format!("--dhcp-range={first},{last},64,2h"));
                 command.arg("--dhcp-option=option6:dns-server,[2001:db8::53]");
                 command.arg("--dhcp-option=option6:domain-search,example.net");
                 command.arg(format!("--dhcp-leasefile={}", path("leases")));
@@ -109,12 +111,17 @@ impl Other {
 }
 
 /// A server that runs; it is stopped and its files removed with this value.
-pub(super) struct Running {
+pub(in crate::bench) struct Running {
     child: Child,
     directory: TempDir,
 }
 
 impl Running {
+    /// The process.
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Makes sure that it has not ended by itself.
     ///
     /// # Errors
@@ -144,6 +151,7 @@ impl Drop for Running {
 
 /// Kea's configuration: leases in a file of its own, several threads.
 fn kea(directory: &Path) -> String {
+    let (first, last) = POOL;
     let path = |name: &str| directory.join(name).display().to_string();
     json!({ "Dhcp6": {
         "data-directory": directory.display().to_string(),
@@ -164,7 +172,7 @@ fn kea(directory: &Path) -> String {
             "subnet": "2001:db8:1::/64",
             "interface": SERVER_INTERFACE,
             "rapid-commit": true,
-            "pools": [{ "pool": "2001:db8:1::1000-2001:db8:1::ffff" }],
+            "pools": [{ "pool": format!("{first}-{last}") }],
         }],
         "loggers": [{
             "name": "kea-dhcp6", "severity": "ERROR", "output_options": [{ "output": "stdout" }],
@@ -173,14 +181,20 @@ fn kea(directory: &Path) -> String {
     .to_string()
 }
 
-const DHCPD: &str = r#"
+/// The configuration of ISC dhcpd.
+fn dhcpd() -> String {
+    let (first, last) = POOL;
+    format!(
+        r#"
 authoritative;
 default-lease-time 7200;
 preferred-lifetime 3600;
 option dhcp6.name-servers 2001:db8::53;
 option dhcp6.domain-search "example.net";
 option dhcp6.rapid-commit;
-subnet6 2001:db8:1::/64 {
-    range6 2001:db8:1::1000 2001:db8:1::ffff;
+subnet6 2001:db8:1::/64 {{
+    range6 {first} {last};
+}}
+"#
+    )
 }
-"#;
