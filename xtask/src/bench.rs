@@ -45,12 +45,8 @@ const PERF: Need = Need {
 };
 
 /// The subjects that need other programs, and which.
-const NEEDS: [(&str, &[Need]); 4] = [
-    ("slowpath", &[KEA, DHCPD, DNSMASQ]),
-    ("storm", &[KEA]),
-    ("peers", &[KEA, DHCPD, DNSMASQ]),
-    ("profile", &[PERF]),
-];
+const NEEDS: [(&str, &[Need]); 4] =
+    [("slowpath", &[KEA]), ("storm", &[KEA]), ("peers", &[KEA, DHCPD, DNSMASQ]), ("profile", &[PERF])];
 
 /// Sets up, builds, and runs the benchmarks with `args`. What these need besides is installed: servers to be compared
 /// with, perf.

@@ -1,5 +1,6 @@
 //! Benchmarks: what is measured, on which machine, and how it is shown.
 
+mod figure;
 mod load;
 pub mod machine;
 mod neighbors;

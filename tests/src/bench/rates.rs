@@ -17,8 +17,8 @@ pub(super) const USUAL_WINDOW: u32 = 64;
 pub(super) const FRESH: u32 = 400_000;
 /// How many clients come again and again.
 const AGAIN: u32 = 1000;
-/// And how many of a slow server.
-const SLOW_AGAIN: u32 = 100;
+/// How many clients a slow server has, new or known.
+const SLOW: u32 = 100;
 /// Clients where the kernel's neighbour table has no room for more.
 const FEW: u32 = 400;
 /// Clients where only the working is looked at.
@@ -31,6 +31,8 @@ pub(super) struct Rates {
     pub(super) windows: &'static [u32],
     /// How long a measurement takes.
     pub(super) seconds: u32,
+    /// What precedes the names of rates, to have them in one figure; there are no latencies then.
+    title: &'static str,
     fresh: Clients,
     again: u32,
 }
@@ -57,11 +59,16 @@ pub(super) fn new_clients(exchange: Exchange, window: u32) -> String {
 }
 
 /// The name of a rate of known clients.
-pub(super) fn known_clients(exchange: Exchange, window: u32) -> String {
+fn known_clients(exchange: Exchange, window: u32) -> String {
     format!("{}, known clients, window {window}", exchange.name())
 }
 
 impl Rates {
+    /// Puts the rates into one figure, without latencies.
+    pub(super) fn titled(self, title: &'static str) -> Self {
+        Self { title, ..self }
+    }
+
     /// With those windows, or a small one where the effort is; says in the results where there are few clients.
     pub(super) fn new(
         effort: Effort,
@@ -70,19 +77,20 @@ impl Rates {
         results: &mut Results,
     ) -> Self {
         if effort.quick {
-            return Self { windows: &[16], seconds: 1, fresh: Clients::Once(QUICK), again: QUICK };
+            return Self { windows: &[16], seconds: 1, title: "", fresh: Clients::Once(QUICK), again: QUICK };
         }
         let seconds = 2;
         if room.is_none() {
             results.note(format!(
                 "the kernel's neighbour table could not be made larger here, so there are only {FEW} new clients"
             ));
-            return Self { windows, seconds, fresh: Clients::Once(FEW), again: FEW };
+            return Self { windows, seconds, title: "", fresh: Clients::Once(FEW), again: FEW };
         }
-        Self { windows, seconds, fresh: Clients::Fresh(FRESH, seconds), again: AGAIN }
+        Self { windows, seconds, title: "", fresh: Clients::Fresh(FRESH, seconds), again: AGAIN }
     }
 
-    /// New and known clients with each window. Each measurement of new ones has a server that knows nobody yet.
+    /// New and known clients with each window. Each measurement of new ones has a server that knows nobody yet. A slow
+    /// server has one measurement of new clients for each kind of exchange, and it may take a minute.
     ///
     /// # Errors
     ///
@@ -91,12 +99,14 @@ impl Rates {
         let case = contender.name();
         let mut shown = Shown::default();
         for exchange in Exchange::ALL {
-            for window in self.windows {
+            for window in
+                self.windows.iter().filter(|window| !contender.is_slow() || **window == USUAL_WINDOW)
+            {
                 let pace = Pace::Window(*window);
-                let seen =
-                    contender.run(|wire, server| exchanges(wire, server, exchange, pace, self.fresh))?;
-                let name = new_clients(exchange, *window);
-                add(results, &name, case, &seen, *window);
+                let fresh = if contender.is_slow() { Clients::Once(SLOW) } else { self.fresh };
+                let seen = contender.run(|wire, server| exchanges(wire, server, exchange, pace, fresh))?;
+                let name = self.title.to_owned() + &new_clients(exchange, *window);
+                self.add(results, &name, case, &seen, *window);
                 shown.0.push((name, seen.rate));
             }
         }
@@ -112,7 +122,7 @@ impl Rates {
         results: &mut Results,
         shown: &mut Shown,
     ) -> Result<()> {
-        let count = if contender.is_slow() { SLOW_AGAIN.min(self.again) } else { self.again };
+        let count = if contender.is_slow() { SLOW.min(self.again) } else { self.again };
         let (usual, once) = (Pace::Window(USUAL_WINDOW), Clients::Once(count));
         exchanges(wire, server, Exchange::TwoMessages, usual, once)
             .context("clients make themselves known")?;
@@ -120,8 +130,8 @@ impl Rates {
             for window in self.windows {
                 let again = Clients::Again(count, self.seconds);
                 let seen = exchanges(wire, server, exchange, Pace::Window(*window), again)?;
-                let name = known_clients(exchange, *window);
-                add(results, &name, contender.name(), &seen, *window);
+                let name = self.title.to_owned() + &known_clients(exchange, *window);
+                self.add(results, &name, contender.name(), &seen, *window);
                 shown.0.push((name, seen.rate));
             }
         }
@@ -140,12 +150,12 @@ impl Rates {
         let pace = Pace::Rate(rates.fold(0.0, f64::max) / 2.0);
         contender.run(|wire, server| exchanges(wire, server, exchange, pace, self.fresh))
     }
-}
 
-fn add(results: &mut Results, name: &str, case: &str, seen: &Seen, window: u32) {
-    results.add(name, "1/s", case, seen.rate);
-    if window == USUAL_WINDOW {
-        results.add(&format!("{name}: p50"), "ms", case, seen.median);
-        results.add(&format!("{name}: p99"), "ms", case, seen.p99);
+    fn add(self, results: &mut Results, name: &str, case: &str, seen: &Seen, window: u32) {
+        results.add(name, "1/s", case, seen.rate);
+        if window == USUAL_WINDOW && self.title.is_empty() {
+            results.add(&format!("{name}: p50"), "ms", case, seen.median);
+            results.add(&format!("{name}: p99"), "ms", case, seen.p99);
+        }
     }
 }

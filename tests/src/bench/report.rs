@@ -9,7 +9,7 @@ use comfy_table::{
 };
 use serde_json::{Value, json};
 
-use super::{machine::Machine, plot, stats::Sample};
+use super::{figure::Figure, machine::Machine, plot, stats::Sample};
 
 /// What a quantity is to be.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -291,9 +291,10 @@ impl Report {
             lines.extend([String::new(), results.table(Style::Markdown).to_string(), String::new()]);
             lines.extend(results.notes.iter().map(|note| format!("- {note}")));
             lines.push(String::new());
-            for (name, _) in groups(&results.quantities).iter().filter(|(_, group)| plot::has_bars(group)) {
-                let file = plot_name(results.subject, name);
-                lines.push(format!("![{}: {name}]({file})", results.subject));
+            for figure in Figure::all(&results.quantities) {
+                if let Some(file) = figure.file(results.subject) {
+                    lines.push(format!("![{}: {}]({file})", results.subject, figure.name));
+                }
             }
         }
         lines.push(String::new());
@@ -322,7 +323,7 @@ impl Report {
     }
 
     /// Writes the tables as Markdown, the JSON, and the plots to a directory, which is made where it is not there.
-    /// Quantities that differ in the window alone share a plot.
+    /// Quantities that differ in one thing share a plot.
     ///
     /// # Errors
     ///
@@ -335,9 +336,10 @@ impl Report {
             fs::write(&path, content).with_context(|| format!("cannot write {}", path.display()))?;
         }
         for results in &self.subjects {
-            for (name, group) in groups(&results.quantities) {
-                let path = directory.join(plot_name(results.subject, name));
-                plot::bars(&path, results.subject, name, &group)
+            for figure in Figure::all(&results.quantities) {
+                let Some(file) = figure.file(results.subject) else { continue };
+                let path = directory.join(file);
+                plot::draw(&path, results.subject, &figure)
                     .with_context(|| format!("cannot draw {}", path.display()))?;
             }
         }
@@ -357,41 +359,9 @@ impl fmt::Display for Report {
     }
 }
 
-/// What stands between the name of a quantity and that of one of its variants.
-const VARIANT: &str = ", window ";
-
-/// What one plot shows: a quantity, or several that differ only in what follows [`VARIANT`]. By their common name, each
-/// with its own.
-fn groups(quantities: &[Quantity]) -> Vec<(&str, Vec<(&str, &Quantity)>)> {
-    let mut groups: Vec<(&str, Vec<(&str, &Quantity)>)> = Vec::new();
-    for quantity in quantities {
-        let (name, variant) =
-            quantity.name.split_once(VARIANT).map_or((quantity.name.as_str(), ""), |parts| parts);
-        // What follows the number belongs to the name, and such quantities stand alone.
-        let is_variant = variant.bytes().all(|octet| octet.is_ascii_digit());
-        let (name, variant) = if is_variant { (name, variant) } else { (quantity.name.as_str(), "") };
-        match groups.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, members)) => members.push((variant, quantity)),
-            None => groups.push((name, vec![(variant, quantity)])),
-        }
-    }
-    groups
-}
-
-/// The name of a plot's file.
-fn plot_name(subject: &str, name: &str) -> String {
-    format!("{subject}-{}.svg", file_name(name))
-}
-
-/// A name as a part of the name of a file: letters and digits, and hyphens for the rest.
-fn file_name(name: &str) -> String {
-    let words = name.split(|character: char| !character.is_ascii_alphanumeric());
-    words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join("-").to_ascii_lowercase()
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Goal, Results, Style, file_name, groups, number};
+    use super::{Goal, Results, Style, number};
 
     #[test]
     fn values_of_a_case_come_together() {
@@ -438,24 +408,6 @@ mod tests {
     }
 
     #[test]
-    fn windows_share_a_plot_where_nothing_else_differs() {
-        let mut results = Results::new("subject");
-        for name in ["new, window 1", "new, window 64", "new, window 64: p99", "known, window 1", "time"] {
-            results.add(name, "1/s", "ours", 1.0);
-        }
-        let groups = groups(&results.quantities);
-        let names =
-            groups.iter().map(|(name, members)| (*name, members.iter().map(|(name, _)| *name).collect()));
-        let expected = [
-            ("new", vec!["1", "64"]),
-            ("new, window 64: p99", vec![""]),
-            ("known", vec!["1"]),
-            ("time", vec![""]),
-        ];
-        assert!(names.eq(expected), "{groups:?}");
-    }
-
-    #[test]
     fn numbers_have_three_digits() {
         for (value, text) in [
             (0.0, "0"),
@@ -471,10 +423,5 @@ mod tests {
         ] {
             assert_eq!(number(value), text);
         }
-    }
-
-    #[test]
-    fn files_are_named_without_surprises() {
-        assert_eq!(file_name("first answer, cold (p99)"), "first-answer-cold-p99");
     }
 }

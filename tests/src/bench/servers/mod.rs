@@ -78,14 +78,14 @@ impl Contender {
     }
 }
 
-/// Those of the other servers that are installed, and which; says which are not.
-pub(super) fn installed(results: &mut Results) -> Vec<Contender> {
+/// Those of the other servers that are installed; the results get to know their versions, and which are not there.
+pub(super) fn installed(others: &[Other], results: &mut Results) -> Vec<Contender> {
     let mut installed = Vec::new();
-    for other in Other::ALL {
+    for other in others {
         match other.version() {
             Some(version) => {
-                results.note(format!("{}: {version}", other.name()));
-                installed.push(Contender::Other(other));
+                results.note(version);
+                installed.push(Contender::Other(*other));
             }
             None => results.note(format!("{} is not installed", other.name())),
         }

@@ -27,12 +27,11 @@ const NOTES: [&str; 8] = [
     "exchanges a second between two network namespaces on a veth pair, by dhcp6flood in a closed loop: so many \
      exchanges (the window) are outstanding all the time, for two seconds; server and load share the processors",
     "new clients: each has one exchange, with a server that had no leases before; the kernel resolves their addresses \
-     meanwhile where the server leaves it to the kernel; known clients: 1000 that come again and again (100 with \
-     dnsmasq)",
+     meanwhile where the server leaves it to the kernel; known clients: 1000 that come again and again",
     "dhcp6d: SQLite, what it promises is on the disk (fsync) before; a client that comes again soon needs no write, \
      since the disk already covers it (horizon)",
-    "Kea: memfile with persistence and multi-threading, without fsync; ISC dhcpd: its lease file; dnsmasq: its lease \
-     file; each from the system's packages, with the same pool, lifetimes and options",
+    "Kea: memfile with persistence and multi-threading, without fsync, from the system's packages, with the same pool, \
+     lifetimes and options; `peers` has other servers, too",
     "with the fast path, it is the kernel that answers known clients in the exchange of two messages, and the daemon \
      answers everything else",
     "UDP echo: the limit of plain sockets: recvmmsg and sendmmsg with 64 datagrams of 128 octets, and a generator \
@@ -56,7 +55,7 @@ pub(super) fn measure(effort: Effort, progress: &dyn Fn(&str)) -> Result<Results
     let rates = Rates::new(effort, WINDOWS, room.as_ref(), &mut results);
     let mut contenders = vec![Contender::Daemon, Contender::FastPath];
     if !effort.quick {
-        contenders.extend(installed(&mut results));
+        contenders.extend(installed(&[Other::Kea], &mut results));
     }
     for run in 1..=effort.runs {
         let say = |name: &str| progress(&format!("run {run} of {}: {name}", effort.runs));

@@ -12,7 +12,7 @@ use super::{
     load::{Clients, Exchange, Pace, Storm, exchanges, storm},
     neighbors::Room,
     report::{Goal, Results},
-    servers::{Contender, Other, Running, for_each},
+    servers::{Contender, Other, Running, for_each, installed},
 };
 use crate::netns::Wire;
 
@@ -60,14 +60,9 @@ pub(super) fn measure(effort: Effort, progress: &dyn Fn(&str)) -> Result<Results
     let room = Room::make();
     let clients = if effort.quick || room.is_none() { FEW } else { CLIENTS };
     results.note(format!("{clients} clients; a storm is given up after {LONGEST} s"));
-    let kea = Other::Kea;
     let mut contenders = vec![Contender::FastPath];
-    match kea.version().filter(|_| !effort.quick) {
-        Some(version) => {
-            results.note(version);
-            contenders.push(Contender::Other(kea));
-        }
-        None => results.note("Kea was not measured: it is not installed, or this was a short run"),
+    if !effort.quick {
+        contenders.extend(installed(&[Other::Kea], &mut results));
     }
     for run in 1..=effort.runs {
         let say = |what: &str| progress(&format!("run {run} of {}: {what}", effort.runs));
