@@ -41,6 +41,7 @@ const LEGEND: u32 = 330;
 /// The part of its room that a bar fills.
 const FILLED: f64 = 0.8;
 
+type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
 type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 
 /// A bar.
@@ -107,7 +108,7 @@ fn bars(path: &Path, subject: &str, figure: &Figure<'_>) -> Result<()> {
     let mut chart = ChartBuilder::on(&root)
         .caption(format!("{subject}: {}{goal}", figure.name), (FONT, 18))
         .margin(12)
-        .x_label_area_size(if is_single { 30 } else { 80 })
+        .x_label_area_size(if is_single { 45 } else { 90 })
         .y_label_area_size(80)
         .build_cartesian_2d(0.0..f64::from(slots), 0.0..top)
         .map_err(|error| failed(&error))?;
@@ -119,16 +120,12 @@ fn bars(path: &Path, subject: &str, figure: &Figure<'_>) -> Result<()> {
             let color = cases.iter().position(|case| *case == bar.case).unwrap_or_default() % COLORS.len();
             draw_bar(&mut chart, bar, left, COLORS[if is_single { 0 } else { color }], top)?;
             if is_single {
-                label(&mut chart, &bar.case, (left + 0.5, -top * 0.02), VPos::Top)?;
+                below_axis(&root, &chart, left + 0.5, &bar.case)?;
             }
             left += 1.0;
         }
         if !is_single {
-            // A long name takes two lines.
-            for (line, text) in (0_u8..).zip(part.split(", ")) {
-                let height = -top * (0.02 + 0.05 * f64::from(line));
-                label(&mut chart, text, (f64::midpoint(begin, left), height), VPos::Top)?;
-            }
+            below_axis(&root, &chart, f64::midpoint(begin, left), part)?;
         }
         if let Some(value) = goal.and_then(Goal::value) {
             let length = (left - begin) / f64::from(DASHES);
@@ -167,7 +164,7 @@ fn stack(path: &Path, subject: &str, figure: &Figure<'_>) -> Result<()> {
     let mut chart = ChartBuilder::on(&left)
         .caption(format!("{subject}: {}", figure.name), (FONT, 18))
         .margin(12)
-        .x_label_area_size(30)
+        .x_label_area_size(45)
         .y_label_area_size(70)
         .build_cartesian_2d(0.0..f64::from(slots), 0.0..top)
         .map_err(|error| failed(&error))?;
@@ -181,8 +178,8 @@ fn stack(path: &Path, subject: &str, figure: &Figure<'_>) -> Result<()> {
             chart.draw_series([body]).map_err(|error| failed(&error))?;
             below += part;
         }
-        label(&mut chart, &number(below), (f64::from(place) + 0.5, below + top * 0.01), VPos::Bottom)?;
-        label(&mut chart, case, (f64::from(place) + 0.5, -top * 0.02), VPos::Top)?;
+        label(&mut chart, &number(below), (f64::from(place) + 0.5, below + top * 0.01))?;
+        below_axis(&root, &chart, f64::from(place) + 0.5, case)?;
     }
     let names = parts.iter().map(|(part, ..)| *part);
     let lowest = 60 + 22 * (i32::try_from(parts.len())? - 1);
@@ -211,18 +208,30 @@ fn draw_bar(chart: &mut Chart<'_, '_>, bar: &Bar, left: f64, color: RGBColor, to
     let cap = |height| PathElement::new([(middle - 0.06, height), (middle + 0.06, height)], BLACK);
     let spread = PathElement::new([(middle, least), (middle, greatest)], BLACK);
     chart.draw_series([spread, cap(least), cap(greatest)]).map_err(|error| failed(&error))?;
-    label(chart, &number(median), (middle, greatest + top * 0.01), VPos::Bottom)
+    label(chart, &number(median), (middle, greatest + top * 0.01))
 }
 
-fn label(chart: &mut Chart<'_, '_>, text: &str, place: (f64, f64), vertical: VPos) -> Result<()> {
-    let style = (FONT, 13).into_font().color(&BLACK).pos(Pos::new(HPos::Center, vertical));
+/// A text above a place.
+fn label(chart: &mut Chart<'_, '_>, text: &str, place: (f64, f64)) -> Result<()> {
+    let style = (FONT, 13).into_font().color(&BLACK).pos(Pos::new(HPos::Center, VPos::Bottom));
     chart.draw_series([Text::new(text.to_owned(), place, style)]).map_err(|error| failed(&error))?;
+    Ok(())
+}
+
+/// A text below the axis, with a line for each part between commas.
+fn below_axis(root: &Area<'_>, chart: &Chart<'_, '_>, middle: f64, text: &str) -> Result<()> {
+    let (x, mut y) = chart.backend_coord(&(middle, 0.0));
+    for line in text.split(", ") {
+        y += 16;
+        let style = (FONT, 13).into_font().color(&BLACK).pos(Pos::new(HPos::Center, VPos::Bottom));
+        root.draw(&Text::new(line.to_owned(), (x, y + 2), style)).map_err(|error| failed(&error))?;
+    }
     Ok(())
 }
 
 /// Names, each behind a square of its colour; the first at a place, and each next one a step away.
 fn draw_legend<'a>(
-    root: &DrawingArea<SVGBackend<'_>, plotters::coord::Shift>,
+    root: &Area<'_>,
     names: impl Iterator<Item = &'a str>,
     (mut x, mut y): (i32, i32),
     step: (i32, i32),
