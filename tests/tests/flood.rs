@@ -1,10 +1,22 @@
 //! The load generator against the real server.
 
-use anyhow::{Context as _, Result, ensure};
+use std::{
+    fs,
+    net::Ipv6Addr,
+    process::{Child, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use dhcp6_common::wire::MessageType;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tests::{
-    netns::{CLIENT_INTERFACE, Wire, privileged},
+    frame::{MessageBuilder, Route},
+    netns::{CLIENT_INTERFACE, SERVER_INTERFACE, Wire, privileged, run},
+    not_installed,
     server::{Additions, Plane, Server, binary},
+    skip,
 };
 
 /// Runs dhcp6flood at the clients' end. Returns its summary and whether it found everything fine.
@@ -123,6 +135,195 @@ fn clients_keep_their_leases_and_give_them_back() -> Result<()> {
         let leases = server.ctl_json(&["lease", "list"])?;
         let held = leases.as_array().into_iter().flatten().filter(|lease| lease["state"] == "bound").count();
         ensure!(held == 0, "everything was given back: {leases}");
+    }
+    Ok(())
+}
+
+#[test]
+fn clients_do_different_things_in_their_turns() -> Result<()> {
+    if !privileged("clients_do_different_things_in_their_turns") {
+        return Ok(());
+    }
+    let wire = Wire::new()?;
+    let _server = Server::start(&wire, Plane::DaemonOnly)?;
+    for extra in
+        ["--rapid-commit", "--threads 2 --window 16", "--threads 3 --relay 2 --link-address 2001:db8:1::1"]
+    {
+        let mix = "renew=40,rebind=10,release=10,decline=2,information-request=20";
+        let arguments = format!("exchange --clients 60 --seconds 2 --mix {mix} {extra}");
+        let (summary, fine) = flood(&wire, &arguments)?;
+        ensure!(fine && summary["answered"].as_u64() > Some(60), "{arguments}: {summary}");
+        let answered = |step: &str| summary["steps"][step]["answered"].as_u64().unwrap_or_default();
+        let [renew, rebind] = ["renew", "rebind"].map(answered);
+        ensure!(renew > rebind && rebind > 0, "{arguments}: {summary}");
+        for step in ["release", "decline", "information_request"] {
+            ensure!(answered(step) > 0, "{step} of {arguments}: {summary}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn several_threads_serve_every_client_once() -> Result<()> {
+    if !privileged("several_threads_serve_every_client_once") {
+        return Ok(());
+    }
+    let wire = Wire::new()?;
+    let server = Server::start(&wire, Plane::DaemonOnly)?;
+    for (arguments, threads) in [
+        ("exchange --clients 100 --threads 4", 4),
+        ("storm --clients 100 --threads 3 --seconds 30", 3),
+        ("exchange --clients 2 --threads 8", 2),
+    ] {
+        let (summary, fine) = flood(&wire, arguments)?;
+        ensure!(fine && summary["answered"] == summary["clients"], "{arguments}: {summary}");
+        ensure!(summary["threads"] == threads && summary["foreign"] == 0, "{arguments}: {summary}");
+        let by_transmission = summary["by_transmissions"].as_object().into_iter().flatten();
+        let total: u64 = by_transmission.filter_map(|(_, count)| count.as_u64()).sum();
+        ensure!(Some(total) == summary["clients"].as_u64(), "{arguments}: {summary}");
+    }
+    let leases = server.ctl_json(&["lease", "list"])?;
+    ensure!(leases.as_array().is_some_and(|leases| leases.len() == 100), "the same clients: {leases}");
+    Ok(())
+}
+
+#[test]
+fn addresses_in_use_on_the_link_are_found_and_declined() -> Result<()> {
+    if !privileged("addresses_in_use_on_the_link_are_found_and_declined") {
+        return Ok(());
+    }
+    let wire = Wire::new()?;
+    // A host with an address out of the pool, which is the first to be assigned.
+    let address = "2001:db8:1::1000/64";
+    run(wire.server.command("ip").args(["addr", "add", address, "dev", SERVER_INTERFACE, "nodad"]))?;
+    let additions = Additions { link: "allocation = \"cyclic\"", ..Additions::default() };
+    let server = Server::start_with(&wire, Plane::DaemonOnly, &additions)?;
+    let (summary, fine) = flood(&wire, "exchange --clients 10 --window 1 --dad 300")?;
+    ensure!(fine && summary["dad"] == json!({"checked": 11, "conflicts": 1}), "{summary}");
+    ensure!(summary["steps"]["decline"]["answered"] == 1, "{summary}");
+    let pool = server.ctl_json(&["pool", "show", "access0", "--state", "conflict"])?;
+    ensure!(pool.to_string().contains("2001:db8:1::1000\""), "{pool}");
+    Ok(())
+}
+
+/// The frame of a Solicit with Rapid Commit.
+fn solicit(client: u8) -> Vec<u8> {
+    let mac = [2, 0, 0, 0, 7, client];
+    let message = MessageBuilder::new(MessageType::Solicit, [1, 2, client])
+        .client_id(&[&[0, 3, 0, 1], &mac[..]].concat())
+        .elapsed_time()
+        .rapid_commit()
+        .ia_na(1, &[])
+        .build();
+    let source = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0xff, 0xfe00, 0x0700 | u16::from(client));
+    Route { source_mac: mac, source, ..Route::default() }.frame(&message)
+}
+
+/// A file in the format pcap, in little-endian order: version 2.4, Ethernet.
+fn pcap(frames: &[Vec<u8>]) -> Vec<u8> {
+    let words = |words: &[u32]| words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>();
+    let mut file = words(&[0xa1b2_c3d4, 0x0004_0002, 0, 0, 65535, 1]);
+    for frame in frames {
+        let len = frame.len() as u32;
+        file.extend(words(&[0, 0, len, len]));
+        file.extend(frame);
+    }
+    file
+}
+
+#[test]
+fn captures_are_sent_again() -> Result<()> {
+    if !privileged("captures_are_sent_again") {
+        return Ok(());
+    }
+    let wire = Wire::new()?;
+    let server = Server::start(&wire, Plane::DaemonOnly)?;
+    let directory = TempDir::new()?;
+    let path = directory.path().join("solicits.pcap");
+    fs::write(&path, pcap(&(1..=5).map(solicit).collect::<Vec<_>>()))?;
+
+    let replies = server.replies()?;
+    let (summary, fine) = flood(&wire, &format!("flood --pcap {}", path.display()))?;
+    ensure!(fine && summary["sent_by_type"] == json!({"solicit": 5}), "{summary}");
+    ensure!(summary["received_by_type"] == json!({"reply": 5}) && summary["answered"] == 5, "{summary}");
+    ensure!(server.replies()? == replies + 5, "{summary}");
+    let arguments = format!("flood --packets 20 --rate 40 --pcap {}", path.display());
+    let (summary, fine) = flood(&wire, &arguments)?;
+    ensure!(fine && summary["sent"] == 20 && summary["received"] == 20, "{summary}");
+    let seconds = summary["seconds"].as_f64().unwrap_or_default();
+    ensure!((0.4..0.7).contains(&seconds), "at 40 a second: {summary}");
+    Ok(())
+}
+
+/// Kea, which is stopped with this value.
+struct Kea(Child);
+
+impl Drop for Kea {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+/// Starts Kea at the server's end; `None` where it is not installed.
+fn start_kea(wire: &Wire, directory: &TempDir) -> Result<Option<Kea>> {
+    let path = directory.path().display();
+    let config = json!({ "Dhcp6": {
+        "server-id": { "type": "EN", "enterprise-id": 32473, "identifier": "0123456789", "persist": false },
+        "interfaces-config": { "interfaces": [SERVER_INTERFACE] },
+        "lease-database": { "type": "memfile", "name": format!("{path}/leases"), "lfc-interval": 0 },
+        "multi-threading": { "enable-multi-threading": true },
+        "subnet6": [{
+            "id": 1, "subnet": "2001:db8:1::/64", "interface": SERVER_INTERFACE, "rapid-commit": true,
+            "pools": [{ "pool": "2001:db8:1::1000-2001:db8:1::ffff" }],
+            "pd-pools": [{ "prefix": "2001:db8:8000::", "prefix-len": 40, "delegated-len": 56 }],
+        }],
+        "loggers": [{ "name": "kea-dhcp6", "severity": "ERROR", "output_options": [{ "output": "stdout" }] }],
+    } });
+    let file = directory.path().join("config");
+    fs::write(&file, config.to_string())?;
+    let log = fs::File::create(directory.path().join("log"))?;
+    let mut command = wire.server.command("kea-dhcp6");
+    command.arg("-c").arg(&file).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    for variable in ["KEA_PIDFILE_DIR", "KEA_LOCKFILE_DIR"] {
+        command.env(variable, directory.path());
+    }
+    Ok(command.spawn().ok().map(Kea))
+}
+
+#[test]
+fn kea_sends_nothing_wrong() -> Result<()> {
+    if !privileged("kea_sends_nothing_wrong") {
+        return Ok(());
+    }
+    let wire = Wire::new()?;
+    let address = "2001:db8:1::1/64";
+    run(wire.server.command("ip").args(["addr", "add", address, "dev", SERVER_INTERFACE, "nodad"]))?;
+    let directory = TempDir::new()?;
+    let Some(mut kea) = start_kea(&wire, &directory)? else {
+        skip(&not_installed("kea-dhcp6"));
+        return Ok(());
+    };
+    let start = Instant::now();
+    while flood(&wire, "exchange --clients 1 --seconds 1").map_or(true, |(_, fine)| !fine) {
+        if kea.0.try_wait()?.is_some() || start.elapsed() > Duration::from_secs(20) {
+            bail!("Kea does not serve: {}", fs::read_to_string(directory.path().join("log"))?);
+        }
+    }
+    for arguments in [
+        "exchange --clients 200",
+        "exchange --clients 200 --rapid-commit",
+        "exchange --clients 100 --pd",
+        "exchange --clients 100 --na-and-pd --rapid-commit --then renew,rebind,information-request,release",
+        "exchange --clients 100 --relay 2 --link-address 2001:db8:1::1 --na-and-pd --then renew,release",
+        "exchange --clients 100 --seconds 2 --mix renew=60,rebind=5,release=5,decline=1,information-request=10",
+        "storm --clients 300 --seconds 30",
+        "storm --clients 300 --seconds 30 --rapid-commit",
+    ] {
+        let (summary, fine) = flood(&wire, arguments)?;
+        ensure!(fine && summary["wrong_replies"] == 0, "{arguments}: {summary}");
+        ensure!(summary["answered"].as_u64() >= summary["clients"].as_u64(), "{arguments}: {summary}");
+        ensure!(summary["refused"] == json!({}), "{arguments}: {summary}");
     }
     Ok(())
 }

@@ -9,9 +9,9 @@ use crate::workspace::Workspace;
 use crate::{build, clients, command, setup};
 
 /// The server of the Kea project.
-const KEA: Need = Need {
+pub(crate) const KEA: Need = Need {
     programs: &["kea-dhcp6"],
-    reason: "Kea, a server that this one is compared with",
+    reason: "Kea, a server that this one is compared with, and that the load generator is tested against",
     debian: &["kea-dhcp6-server"],
     fedora: &["kea"],
     arch: &["kea"],

@@ -41,7 +41,7 @@ fn steps(workspace: &Workspace, report: &mut Report) -> Option<()> {
         let tools = setup::run(workspace)?;
         clients::provide(
             workspace,
-            &[DHCRELAY, DHCLIENT, DHCPCD, DHCP6C, DIBBLER, NETWORKD, FAKETIME, ETHTOOL],
+            &[DHCRELAY, DHCLIENT, DHCPCD, DHCP6C, DIBBLER, NETWORKD, FAKETIME, ETHTOOL, bench::KEA],
         );
         Ok(tools)
     })?;

@@ -56,8 +56,8 @@ pub fn fire(
     let refused = |source: KernelError| RunError::LiveFrames(source.to_string());
     let index = if_nametoindex(interface).map_err(|_| RunError::NoInterface(interface.to_owned()))?;
     let mut socket = PacketSocket::open(index, None).map_err(error)?;
-    let sender = SendSocket::open(index).map_err(error)?;
-    let mut answerer = SendSocket::open(index).map_err(error)?;
+    let sender = SendSocket::open(index, true).map_err(error)?;
+    let mut answerer = SendSocket::open(index, true).map_err(error)?;
     let template = Template::new(volley.mode);
     let first_stranger = rand::rng().random::<u32>() & !Class::BITS;
 

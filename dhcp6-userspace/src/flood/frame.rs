@@ -40,6 +40,12 @@ pub struct Frame<'a> {
     pub checksum_offloaded: bool,
 }
 
+/// Who has sent a frame: MAC address and IPv6 address; `None` where it has no IPv6 header.
+pub(super) fn source(octets: &[u8]) -> Option<(Mac, Ipv6Addr)> {
+    let is_ipv6 = octets.len() >= UDP && octets[12..14] == ETHERTYPE_IPV6;
+    is_ipv6.then(|| (chunk(octets, 6), chunk::<16>(octets, IPV6 + 8).into()))
+}
+
 /// What a frame is to a client.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Inbound<'a> {

@@ -84,7 +84,7 @@ pub fn run(
             let numbers = part(plan.clients, thread, threads);
             let (first, end, clients) = (numbers.start, numbers.end, plan.clients);
             let share = (threads > 1).then_some(Share { thread, first, end, clients });
-            Ok((numbers, PacketSocket::open(index, share)?, SendSocket::open(index)?))
+            Ok((numbers, PacketSocket::open(index, share)?, SendSocket::open(index, false)?))
         })
         .collect::<Result<_, _>>()
         .map_err(error)?;

@@ -133,14 +133,15 @@ pub(super) struct SendSocket {
 }
 
 impl SendSocket {
-    /// Opens a socket on an interface. Its frames go to the driver without a queue in between. On error: what was
-    /// being done.
-    pub(super) fn open(index: u32) -> Result<Self, (&'static str, io::Error)> {
+    /// Opens a socket on an interface. In a hurry, its frames go to the driver without a queue in between, and are not
+    /// shown to those that watch the interface (tcpdump). On error: what was being done.
+    pub(super) fn open(index: u32, in_a_hurry: bool) -> Result<Self, (&'static str, io::Error)> {
         let context = |what| move |error| (what, error);
         let kind = Type::RAW.nonblocking().cloexec();
         let socket =
             Socket::new(Domain::PACKET, kind, Some(Protocol::from(0))).map_err(context("open a socket"))?;
-        set_option(&socket, libc::PACKET_QDISC_BYPASS, &1_i32).map_err(context("bypass the queue of"))?;
+        set_option(&socket, libc::PACKET_QDISC_BYPASS, &i32::from(in_a_hurry))
+            .map_err(context("bypass the queue of"))?;
         size_send_buffer(&socket, SEND_BUFFER).map_err(context("size the send buffer"))?;
         bind(&socket, index, 0).map_err(context("bind"))?;
         let frames = (0..BATCH).map(|_| Vec::with_capacity(LONGEST)).collect();

@@ -333,6 +333,11 @@ impl Latencies {
         self.0.add(&other.0).expect("both have the same bounds");
     }
 
+    /// How many there are.
+    pub(super) fn count(&self) -> u64 {
+        self.0.len()
+    }
+
     /// The latencies in classes, from the first to the last that is not empty.
     pub(super) fn classes(&self) -> Vec<LatencyClass> {
         let first = u64::try_from(FIRST_CLASS.as_nanos()).unwrap_or(LONGEST);

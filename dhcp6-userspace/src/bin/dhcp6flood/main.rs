@@ -2,15 +2,20 @@
 
 mod report;
 
-use std::{net::Ipv6Addr, process::ExitCode, time::Duration};
+use std::{
+    net::Ipv6Addr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, error::ErrorKind};
 use dhcp6_userspace::flood::{
-    Ask, Engine, Mix, Mode, Pace, Plan, Progress, Relays, RunError, Step, Summary, Volley, VolleyProgress,
-    VolleySummary, fire, run,
+    Ask, Capture, Engine, Mix, Mode, Pace, Plan, Progress, Relays, Replay, ReplaySummary, RunError, Step,
+    Summary, Volley, VolleyProgress, VolleySummary, fire, replay, run,
 };
 use indicatif::{ProgressBar, ProgressStyle};
-use report::{ForPeople, VolleyForPeople};
+use report::{ForPeople, ReplayForPeople, VolleyForPeople};
 use serde::Serialize;
 
 /// How long a run with one exchange for each client may take.
@@ -44,9 +49,6 @@ struct Common {
     /// The interface that leads to the server, in a test network.
     #[arg(long, value_name = "NAME")]
     interface: String,
-    /// How many clients. They are the same in every run, so a server may know them.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4_000_000))]
-    clients: u32,
     /// Print the summary as one JSON document.
     #[arg(long)]
     json: bool,
@@ -55,6 +57,9 @@ struct Common {
 /// What simulated clients say.
 #[derive(Debug, Args)]
 struct Conversation {
+    /// How many clients. They are the same in every run, so a server may know them.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4_000_000))]
+    clients: u32,
     /// Solicit, Advertise, Request, Reply. The default.
     #[arg(long, conflicts_with = "rapid_commit")]
     four_message: bool,
@@ -183,9 +188,18 @@ struct StormArguments {
 struct FloodArguments {
     #[command(flatten)]
     common: Common,
-    /// How many frames.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000_000_000))]
-    packets: u64,
+    /// How many clients. They are the same in every run, so a server may know them.
+    #[arg(long, value_name = "N", required_unless_present = "pcap", value_parser = clap::value_parser!(u32).range(1..=4_000_000))]
+    clients: Option<u32>,
+    /// How many frames; of a capture: each once where this is not given.
+    #[arg(long, value_name = "N", required_unless_present = "pcap", value_parser = clap::value_parser!(u64).range(1..=10_000_000_000))]
+    packets: Option<u64>,
+    /// Send the Ethernet frames of a capture (pcap or pcapng) as they are, and count what comes back.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["clients", "unknown", "malformed", "four_message", "engine"])]
+    pcap: Option<PathBuf>,
+    /// Send so many frames of the capture in a second.
+    #[arg(long, value_name = "R", value_parser = rate, requires = "pcap")]
+    rate: Option<f64>,
     /// Hundredths of the frames that are from clients that the server has never heard of; each gets an address.
     #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u8).range(..=100))]
     unknown: u8,
@@ -212,14 +226,20 @@ enum EngineChoice {
 
 impl FloodArguments {
     fn run(&self) -> ExitCode {
-        let Self { common, packets, unknown, malformed, four_message, engine, seconds } = self;
+        let Self { common, clients, packets, pcap, rate, unknown, malformed, four_message, engine, seconds } =
+            self;
+        let patience = Duration::from_secs(*seconds);
+        if let Some(path) = pcap {
+            return send_capture(common, path, (*packets, *rate), patience);
+        }
+        let (clients, packets) = (clients.unwrap_or_default(), packets.unwrap_or_default());
         if unknown + malformed > 100 {
             let message = "--unknown and --malformed are more than 100 together";
             Arguments::command().error(ErrorKind::ValueValidation, message).exit();
         }
         let volley = Volley {
-            clients: common.clients,
-            packets: *packets,
+            clients,
+            packets,
             unknown: *unknown,
             malformed: *malformed,
             mode: if *four_message { Mode::FourMessage } else { Mode::RapidCommit },
@@ -228,9 +248,9 @@ impl FloodArguments {
                 EngineChoice::LiveFrames => Some(Engine::LiveFrames),
                 EngineChoice::PacketSocket => Some(Engine::PacketSocket),
             },
-            patience: Duration::from_secs(*seconds),
+            patience,
         };
-        let bar = progress_bar(*packets);
+        let bar = progress_bar(packets);
         let result = fire(&common.interface, &volley, |VolleyProgress { sent, received, wrong }| {
             bar.set_position(sent);
             bar.set_message(format!("{received} replies, {wrong} wrong"));
@@ -238,6 +258,31 @@ impl FloodArguments {
         bar.finish_and_clear();
         finish(&result, common.json, VolleySummary::is_fine, |summary| VolleyForPeople(summary).to_string())
     }
+}
+
+/// Sends a capture, under a progress bar, and prints what came back. Returns the exit status.
+fn send_capture(
+    common: &Common,
+    path: &Path,
+    (packets, rate): (Option<u64>, Option<f64>),
+    patience: Duration,
+) -> ExitCode {
+    let capture = match Capture::read(path) {
+        Ok(capture) => capture,
+        Err(failure) => {
+            eprintln!("dhcp6flood: cannot send the frames of {}: {failure}", path.display());
+            return ExitCode::FAILURE;
+        }
+    };
+    let packets = packets.unwrap_or(capture.len());
+    let bar = progress_bar(packets);
+    let plan = Replay { packets, rate, patience };
+    let result = replay(&common.interface, &capture, &plan, |VolleyProgress { sent, received, wrong }| {
+        bar.set_position(sent);
+        bar.set_message(format!("{received} messages came back, {wrong} wrong"));
+    });
+    bar.finish_and_clear();
+    finish(&result, common.json, ReplaySummary::is_fine, |summary| ReplayForPeople(summary).to_string())
 }
 
 fn mix(text: &str) -> Result<Mix, String> {
@@ -283,7 +328,7 @@ impl Exchange {
             then: self.then.iter().map(|step| (*step).into()).collect(),
             mix: self.mix.clone().unwrap_or_default(),
             duration: self.seconds.map(Duration::from_secs),
-            ..one_exchange_each(&self.common, &self.conversation, &self.wishes, pace, PATIENCE)
+            ..one_exchange_each(&self.conversation, &self.wishes, pace, PATIENCE)
         }
     }
 }
@@ -292,19 +337,13 @@ impl StormArguments {
     fn plan(&self) -> Plan {
         let pace = Pace::Storm { initial_delay: self.initial_delay };
         let patience = Duration::from_secs(self.seconds);
-        one_exchange_each(&self.common, &self.conversation, &self.wishes, pace, patience)
+        one_exchange_each(&self.conversation, &self.wishes, pace, patience)
     }
 }
 
-fn one_exchange_each(
-    common: &Common,
-    conversation: &Conversation,
-    wishes: &Wishes,
-    pace: Pace,
-    patience: Duration,
-) -> Plan {
+fn one_exchange_each(conversation: &Conversation, wishes: &Wishes, pace: Pace, patience: Duration) -> Plan {
     Plan {
-        clients: common.clients,
+        clients: conversation.clients,
         mode: conversation.mode(),
         ask: wishes.ask(),
         by_preference: wishes.by_preference,

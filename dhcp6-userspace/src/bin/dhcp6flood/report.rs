@@ -8,7 +8,8 @@ use std::{
 
 use comfy_table::{Table, presets::NOTHING};
 use dhcp6_userspace::flood::{
-    Ask, Dad, Engine, Latency, LatencyClass, Mode, Receiver, StepSummary, Storm, Summary, VolleySummary,
+    Ask, Dad, Engine, Latency, LatencyClass, Mode, Receiver, ReplaySummary, StepSummary, Storm, Summary,
+    VolleySummary,
 };
 
 /// Columns of the longest bar of a histogram.
@@ -179,6 +180,51 @@ impl Display for VolleyForPeople<'_> {
             ("refused among them", with_parts(refused.values().sum(), &listed(refused))),
             ("wrong replies", with_parts(*wrong_replies, &listed(wrong))),
             ("malformed, answered", malformed_answered.to_string()),
+            ("for others", foreign.to_string()),
+            ("neighbor solicitations", neighbor_solicitations.to_string()),
+            ("lost by this program", lost(*socket_drops)),
+        ];
+        let mut table = Table::new();
+        table.load_preset(NOTHING).add_rows(rows.map(|(name, value)| [name.to_owned(), value]));
+        write!(f, "{}\n\n{}", table.trim_fmt(), bars(histogram))
+    }
+}
+
+/// The summary of a replay as a table.
+pub(crate) struct ReplayForPeople<'a>(pub(crate) &'a ReplaySummary);
+
+impl Display for ReplayForPeople<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ReplaySummary {
+            frames,
+            skipped,
+            seconds,
+            sent,
+            rate,
+            sent_by_type,
+            received,
+            received_by_type,
+            received_rate,
+            answered,
+            latency_us,
+            histogram,
+            wrong_replies,
+            wrong,
+            foreign,
+            neighbor_solicitations,
+            socket_drops,
+            ..
+        } = self.0;
+        let came_back =
+            format!("{}, {received_rate:.0} a second", with_parts(*received, &listed(received_by_type)));
+        let rows = [
+            ("frames in the capture", format!("{frames}, and {skipped} that are not whole")),
+            ("time", format!("{:.3} s", seconds.as_secs_f64())),
+            ("frames sent", format!("{}, {rate:.0} a second", with_parts(*sent, &listed(sent_by_type)))),
+            ("messages that came back", came_back),
+            ("transactions answered", answered.to_string()),
+            ("latency", quantiles(latency_us.as_ref())),
+            ("wrong replies", with_parts(*wrong_replies, &listed(wrong))),
             ("for others", foreign.to_string()),
             ("neighbor solicitations", neighbor_solicitations.to_string()),
             ("lost by this program", lost(*socket_drops)),
