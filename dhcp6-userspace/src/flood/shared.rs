@@ -114,14 +114,14 @@ mod tests {
             (5, resource, 1, 20, false, "again"),
             (15, resource, 2, 30, true, "another one"),
             (20, longer, 1, 30, false, "a prefix"),
-            (30, resource, 1, 40, false, "when the other one's is over"),
+            (20, resource, 2, 40, false, "when the other one's is over"),
         ] {
             assert_eq!(shared.hold(now, resource, client, valid_until), duplicate, "{what}");
         }
-        shared.let_go(resource, 2);
-        assert!(shared.hold(31, resource, 3, 40), "it was another one's");
-        assert_eq!((shared.holder(31, resource), shared.holder(40, resource)), (Some(1), None));
         shared.let_go(resource, 1);
+        assert!(shared.hold(31, resource, 3, 40), "it was another one's");
+        assert_eq!((shared.holder(31, resource), shared.holder(40, resource)), (Some(2), None));
+        shared.let_go(resource, 2);
         assert!(!shared.hold(32, resource, 4, 40), "it was given back");
     }
 }
