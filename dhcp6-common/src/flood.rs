@@ -26,6 +26,9 @@ pub const FIRST_STRANGER_GLOBAL: &str = "FIRST_STRANGER";
 pub const UNKNOWN_GLOBAL: &str = "UNKNOWN";
 /// Name of the global with the share of malformed frames, in hundredths.
 pub const MALFORMED_GLOBAL: &str = "MALFORMED";
+/// Name of the global that has known clients come in random order (1), or one after the other (0). In random order the
+/// transaction identifiers are the frames' numbers, and say nothing of the time, which takes long to read.
+pub const RANDOM_GLOBAL: &str = "RANDOM";
 /// Name of the global with the folded sum of the template, as [`crate::wire::Sum::from_folded`] takes it: that of
 /// the UDP datagram and its pseudo-header, with zeros wherever the generator writes.
 pub const SUM_GLOBAL: &str = "SUM";

@@ -39,6 +39,8 @@ static UNKNOWN: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 static MALFORMED: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
+static RANDOM: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
 static SUM: Global<u32> = Global::new(0);
 
 /// The template, in words; the last one is longer than what is left of it.
@@ -72,7 +74,9 @@ fn write(ctx: &XdpContext) -> Option<()> {
         *counter += 1;
         *counter - 1
     };
+    let is_random = RANDOM.load() != 0;
     let number = match class {
+        Class::Known if is_random => ((u64::from(scatter(count)) * u64::from(CLIENTS.load())) >> 32) as u32,
         Class::Known => count.checked_rem(u64::from(CLIENTS.load()))? as u32,
         _ => class.bits() | (FIRST_STRANGER.load().wrapping_add(count as u32) & !Class::BITS),
     };
@@ -83,8 +87,12 @@ fn write(ctx: &XdpContext) -> Option<()> {
     }
     let [a, b, c, d] = number.to_be_bytes();
     let iaid = (number ^ IAID_MASK).to_be_bytes();
-    // SAFETY: a helper without arguments.
-    let message = transaction_id(unsafe { bpf_ktime_get_ns() });
+    let message = if is_random {
+        count as u32 & 0x00ff_ffff
+    } else {
+        // SAFETY: a helper without arguments.
+        transaction_id(unsafe { bpf_ktime_get_ns() })
+    };
     let message = ((MessageType::Solicit as u32) << 24 | message).to_be_bytes();
     // In memory order, as they lie in the frame: each at an even offset.
     let mut sum = Sum::from_folded(SUM.load() as u16)
@@ -134,6 +142,15 @@ fn write(ctx: &XdpContext) -> Option<()> {
     }
     // SAFETY: the context is the one that the program was called with; packet memory is not used afterwards.
     (unsafe { bpf_xdp_adjust_tail(ctx.ctx, -cut) } == 0).then_some(())
+}
+
+/// Another number for each number, all over 32 bits: the finaliser of SplitMix64.
+#[inline(always)]
+fn scatter(number: u64) -> u32 {
+    let mut value = (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    value = (value ^ value >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    value = (value ^ value >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (value >> 32) as u32
 }
 
 /// The class of the next frame.

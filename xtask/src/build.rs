@@ -45,8 +45,10 @@ fn xdp_program(workspace: &Workspace, tools: &Tools) -> Result<()> {
     command::run(&mut xdp_build(workspace, tools))?;
     let built = workspace.bpf_target().join(TARGET).join("release");
     copy_if_changed(&built.join("dhcp6-ebpf"), &workspace.xdp_object())?;
-    // Where the build of dhcp6flood looks for it.
-    copy_if_changed(&built.join("dhcp6-flood"), &workspace.xdp_object().with_file_name("dhcp6-flood.o"))
+    // Where the build of dhcp6flood, and the benchmarks, look for them.
+    ["dhcp6-flood", "dhcp6-reflector"].into_iter().try_for_each(|name| {
+        copy_if_changed(&built.join(name), &workspace.xdp_object().with_file_name(format!("{name}.o")))
+    })
 }
 
 fn xdp_build(workspace: &Workspace, tools: &Tools) -> Command {

@@ -38,4 +38,5 @@ pub use relay::Relays;
 pub use replay::{Replay, ReplaySummary, replay};
 pub use runner::{Progress, RunError, run};
 pub use summary::{Dad, Latency, LatencyClass, StepSummary, Storm, Summary};
+pub use template::Template;
 pub use volley::{Engine, Receiver, Volley, VolleyProgress, VolleySummary};

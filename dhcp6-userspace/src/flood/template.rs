@@ -16,14 +16,15 @@ pub(super) type Octets = [u8; TEMPLATE_LEN + TAIL_LEN];
 
 /// The Solicit of client number 0, with zeros wherever something is to be written.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Template {
+pub struct Template {
     octets: Octets,
     /// Of the UDP datagram and its pseudo-header.
     sum: Sum,
 }
 
 impl Template {
-    pub(super) fn new(mode: Mode) -> Self {
+    /// The Solicits of clients that exchange messages in this mode.
+    pub fn new(mode: Mode) -> Self {
         let client = Identity(0);
         let mut frame = solicit(client, 0);
         if mode == Mode::FourMessage {
@@ -42,12 +43,12 @@ impl Template {
     }
 
     /// The template's octets, and those behind it.
-    pub(super) fn octets(&self) -> &Octets {
+    pub fn octets(&self) -> &Octets {
         &self.octets
     }
 
     /// The sum of the UDP datagram and its pseudo-header, folded.
-    pub(super) fn sum(&self) -> u16 {
+    pub fn sum(&self) -> u16 {
         self.sum.fold()
     }
 

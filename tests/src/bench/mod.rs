@@ -1,5 +1,6 @@
 //! Benchmarks: what is measured, on which machine, and how it is shown.
 
+mod fastpath;
 mod figure;
 mod load;
 pub mod machine;
@@ -31,6 +32,8 @@ pub struct Effort {
 /// What can be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subject {
+    /// Replies a second that the XDP program sends, and frames that reflectors do.
+    FastPath,
     /// What many leases cost: start, memory, answers, reload, expiry.
     Scale,
     /// Exchanges a second in user space: this server's, others', and what plain sockets could have.
@@ -45,11 +48,13 @@ pub enum Subject {
 
 impl Subject {
     /// All of them, in the order in which they are measured.
-    pub const ALL: [Self; 5] = [Self::SlowPath, Self::Storm, Self::Peers, Self::Profile, Self::Scale];
+    pub const ALL: [Self; 6] =
+        [Self::FastPath, Self::SlowPath, Self::Storm, Self::Peers, Self::Profile, Self::Scale];
 
     /// The name on the command line and in the results.
     pub fn name(self) -> &'static str {
         match self {
+            Self::FastPath => "fastpath",
             Self::Scale => "scale",
             Self::SlowPath => "slowpath",
             Self::Storm => "storm",
@@ -65,6 +70,7 @@ impl Subject {
     /// Where something does not work as it should, however fast.
     pub fn measure(self, effort: Effort, progress: &dyn Fn(&str)) -> Result<Results> {
         match self {
+            Self::FastPath => fastpath::measure(effort, progress),
             Self::Scale => scale::measure(effort, progress),
             Self::SlowPath => slowpath::measure(effort, progress),
             Self::Storm => storm::measure(effort, progress),

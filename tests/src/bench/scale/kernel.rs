@@ -43,7 +43,7 @@ impl Watch {
 }
 
 /// Counts all bindings.
-pub(super) fn count(pin_dir: &Path) -> Result<u32> {
+pub(in crate::bench) fn count(pin_dir: &Path) -> Result<u32> {
     let mut sweep = Sweep::open(pin_dir)?;
     let mut count = 0;
     loop {

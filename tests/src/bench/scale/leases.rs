@@ -31,7 +31,7 @@ const COVERED: Duration = Duration::from_hours(2);
 
 /// How the addresses of the leases lie in their prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Spread {
+pub(in crate::bench) enum Spread {
     /// One after the other.
     Cyclic,
     /// Anywhere.
@@ -50,25 +50,25 @@ impl Spread {
 
 /// The clients of `dhcp6flood`, from number 0, each with a lease.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Leases {
-    pub(super) count: u32,
-    pub(super) spread: Spread,
+pub(in crate::bench) struct Leases {
+    pub(in crate::bench) count: u32,
+    pub(in crate::bench) spread: Spread,
 }
 
 impl Leases {
     /// A client's DUID-LL, as `dhcp6flood` has it.
-    pub(super) fn duid(number: u32) -> Duid {
+    pub(in crate::bench) fn duid(number: u32) -> Duid {
         let [a, b, c, d] = number.to_be_bytes();
         Duid::new(&[0, 3, 0, 1, 0x02, 0xd6, a, b, c, d]).expect("10 octets are a DUID")
     }
 
     /// A client's IAID, as `dhcp6flood` has it.
-    pub(super) fn iaid(number: u32) -> u32 {
+    pub(in crate::bench) fn iaid(number: u32) -> u32 {
         number ^ 0x5a00_0000
     }
 
     /// A client's address.
-    pub(super) fn address(self, number: u32) -> Ipv6Addr {
+    pub(in crate::bench) fn address(self, number: u32) -> Ipv6Addr {
         let host = match self.spread {
             Spread::Cyclic => FIRST + u128::from(number),
             Spread::Random => u128::from(scatter(number)),
@@ -88,10 +88,15 @@ impl Leases {
     }
 
     /// Makes a database with the leases, in a directory that is made as well. None of them ends soon.
-    pub(super) fn store(self, database: &Path) -> Result<()> {
+    pub(in crate::bench) fn store(self, database: &Path) -> Result<()> {
+        self.store_covered(database, COVERED)
+    }
+
+    /// The same, with so much time that storage covers from now on: the kernel serves what is beyond the lifetime.
+    pub(in crate::bench) fn store_covered(self, database: &Path, covered: Duration) -> Result<()> {
         let directory = database.parent().context("the database has a directory")?;
         DirBuilder::new().mode(0o700).create(directory)?;
-        let (valid_until, expires_at) = (from_now(VALID), from_now(COVERED));
+        let (valid_until, expires_at) = (from_now(VALID), from_now(covered));
         self.put(database, (0..self.count).map(|number| (number, valid_until, expires_at)))
     }
 

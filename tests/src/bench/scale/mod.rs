@@ -1,7 +1,7 @@
 //! What many leases cost: the start, memory, answers, a reload, and the end of many at once.
 
 pub(super) mod kernel;
-mod leases;
+pub(super) mod leases;
 mod questions;
 mod start;
 

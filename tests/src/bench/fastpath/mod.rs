@@ -1,0 +1,247 @@
+//! How many Replies a second the XDP program sends, as a share of what programs have that only send frames back.
+
+mod programs;
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use dhcp6_common::{Reason, wire::MessageType};
+use dhcp6_userspace::{
+    fastpath::PinnedMaps,
+    flood::{Engine, Mode, Receiver, Volley, fire},
+};
+use nix::{
+    sched::{CpuSet, sched_setaffinity},
+    unistd::Pid,
+};
+
+use self::programs::{Counter, Generator, Reflector};
+use super::{
+    Effort,
+    report::Results,
+    scale::{
+        kernel,
+        leases::{Leases, Spread},
+    },
+};
+use crate::{
+    netns::{CLIENT_INTERFACE, SERVER_INTERFACE, Wire},
+    server::{Additions, Plane, Server},
+};
+
+/// How many clients are known.
+const SIZES: [(&str, u32); 3] = [("1,024", 1 << 10), ("65,536", 1 << 16), ("1,048,576", 1 << 20)];
+/// Frames of one run.
+const FRAMES: u64 = 1_500_000;
+/// Frames before each run, which bring back into the processor's caches what others have displaced.
+const WARMING_UP: u64 = 100_000;
+/// Replies that are read to their last octet are a sample of so many.
+const CHECKED: u64 = 300_000;
+/// Frames that are generated with one call of the kernel.
+const CHUNK: u64 = 1 << 15;
+/// How long storage covers the leases: the lifetime of the configuration, two hours, and as much again, so that no
+/// measurement waits for the daemon.
+const COVERED: Duration = Duration::from_hours(4);
+/// How long replies may take when all has been sent.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+const BARE: &str = "bare reflector";
+const LOOKING_UP: &str = "look-up reflector";
+const FAST_PATH: &str = "fast path";
+const RATIO: &str = "fast path / look-up reflector";
+
+const NOTES: [&str; 5] = [
+    "frames a second that come back over one native veth pair, one generator (live frames, BPF_PROG_TEST_RUN) on one \
+     processor, which also does the receiving and everything in between; each frame is the Solicit of another known \
+     client, chosen uniformly at random",
+    "bare reflector: swaps the MAC addresses, XDP_TX; look-up reflector: looks the client's DUID up in a BPF hash map \
+     with as many entries before (24-byte key, 32-byte value)",
+    "fast path: the program of dhcp6d, whose daemon runs, with as many leases in its store; every frame was answered by a \
+     Reply",
+    "each has a veth pair of its own; runs take turns, and a ratio is that of two runs next to each other",
+    "Replies are sampled and read to the last octet (checksum, identifiers, address) in a volley of its own",
+];
+
+/// Measures with different numbers of known clients.
+///
+/// # Errors
+///
+/// Where a frame is not answered, or wrongly.
+pub(super) fn measure(effort: Effort, progress: &dyn Fn(&str)) -> Result<Results> {
+    let mut results = Results::new("fastpath");
+    for note in NOTES {
+        results.note(note);
+    }
+    for (name, clients) in SIZES {
+        // The last takes seconds to prepare.
+        if !effort.quick || clients <= 1 << 16 {
+            let case = Case { name, clients, effort };
+            case.measure(&mut results, progress).with_context(|| format!("{name} known clients"))?;
+        }
+    }
+    results.aim(RATIO, "", "0.80, aim 0.95");
+    Ok(results)
+}
+
+struct Case {
+    name: &'static str,
+    clients: u32,
+    effort: Effort,
+}
+
+impl Case {
+    fn measure(&self, results: &mut Results, progress: &dyn Fn(&str)) -> Result<()> {
+        let Self { name, clients, effort } = *self;
+        progress(&format!("{name}: preparing"));
+        let wires = [Wire::new()?, Wire::new()?, Wire::new()?];
+        let [bare, looking_up, fast_path] = &wires;
+        let _bare = bare.server.enter(|| Reflector::bare(SERVER_INTERFACE))?;
+        let _looking_up = looking_up.server.enter(|| Reflector::looking_up(clients, SERVER_INTERFACE))?;
+        let server = self.serve(fast_path)?;
+        progress(&format!("{name}: reading Replies"));
+        self.check(fast_path)?;
+        let maps = PinnedMaps::open(server.pin_dir())?;
+        let solicit = MessageType::Solicit;
+        let mut subjects = [
+            Subject::new(BARE, bare, clients, solicit)?,
+            Subject::new(LOOKING_UP, looking_up, clients, solicit)?,
+            Subject::new(FAST_PATH, fast_path, clients, MessageType::Reply)?,
+        ];
+        for run in 1..=effort.runs {
+            progress(&format!("{name}: run {run} of {}", effort.runs));
+            let mut rates = [0.0; 3];
+            for (subject, rate) in subjects.iter_mut().zip(&mut rates) {
+                let before = maps.counters.get(0, Reason::Answered)?;
+                let (run, fired) = subject.run(effort).with_context(|| subject.name)?;
+                if subject.answer == MessageType::Reply {
+                    let answered = maps.counters.get(0, Reason::Answered)? - before;
+                    ensure!(
+                        answered == fired,
+                        "{fired} frames were sent, and {answered} counted as answered"
+                    );
+                }
+                *rate = run;
+                results.add(subject.name, "1/s", name, *rate);
+            }
+            let [bare, looking_up, fast_path] = rates;
+            results.add(RATIO, "", name, fast_path / looking_up);
+            results.add("fast path / bare reflector", "", name, fast_path / bare);
+            let more = |rate: f64| 1e9 / rate - 1e9 / bare;
+            results.add("look-up reflector: time above bare", "ns", name, more(looking_up));
+            results.add("fast path: time above bare", "ns", name, more(fast_path));
+        }
+        Ok(())
+    }
+
+    /// A server with a lease for each client, all of them in the kernel.
+    fn serve<'a>(&self, wire: &'a Wire) -> Result<Server<'a>> {
+        // Without the program that passes everything at the other end, where the counter is to be.
+        let mut server = Server::prepare(wire, Plane::Generic, &Additions::default())?;
+        server.configure(|config| {
+            config
+                .replace("mode = \"generic\"", "mode = \"native\"")
+                .replace("max_bindings = 1024", &format!("max_bindings = {}", self.clients))
+                .replace("\"2001:db8:1::1000-2001:db8:1::ffff\"", "\"2001:db8:1::/64\"")
+        })?;
+        Leases { count: self.clients, spread: Spread::Cyclic }.store_covered(&server.database(), COVERED)?;
+        server.restart()?;
+        let start = Instant::now();
+        loop {
+            server.ensure_running()?;
+            let count = kernel::count(server.pin_dir())?;
+            if count == self.clients {
+                return Ok(server);
+            }
+            ensure!(start.elapsed() < Duration::from_mins(1), "only {count} bindings are in the kernel");
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Reads a sample of the Replies to their last octet, and counts all.
+    fn check(&self, wire: &Wire) -> Result<()> {
+        let volley = Volley {
+            clients: self.clients,
+            packets: if self.effort.quick { 20_000 } else { CHECKED },
+            unknown: 0,
+            malformed: 0,
+            mode: Mode::RapidCommit,
+            engine: Some(Engine::LiveFrames),
+            patience: Duration::from_secs(20),
+        };
+        let summary = wire.client.enter(|| fire(CLIENT_INTERFACE, &volley, |_| {}))?;
+        ensure!(
+            summary.receiver == Receiver::XdpNative
+                && summary.wrong_replies == 0
+                && summary.checked > 0
+                && summary.received == summary.sent,
+            "a volley found something wrong: {summary:?}"
+        );
+        Ok(())
+    }
+}
+
+/// What is measured: what answers at the other end of a wire.
+struct Subject<'a> {
+    name: &'static str,
+    wire: &'a Wire,
+    generator: Generator,
+    counter: Counter,
+    /// What it answers with.
+    answer: MessageType,
+}
+
+impl<'a> Subject<'a> {
+    fn new(name: &'static str, wire: &'a Wire, clients: u32, answer: MessageType) -> Result<Self> {
+        let (generator, counter) =
+            wire.client.enter(|| anyhow::Ok((Generator::load(clients)?, Counter::attach()?)))?;
+        Ok(Self { name, wire, generator, counter, answer })
+    }
+
+    /// Frames a second that come back, of those sent, and how many were sent. All of them must come back.
+    fn run(&mut self, effort: Effort) -> Result<(f64, u64)> {
+        let frames = if effort.quick { FRAMES / 50 } else { FRAMES };
+        self.wire.client.enter(|| {
+            stay_on_one_processor()?;
+            let fired = self.generator.fired()?;
+            self.fire(WARMING_UP.min(frames))?;
+            let took = self.fire(frames)?;
+            #[expect(clippy::cast_precision_loss, reason = "a rate")]
+            Ok((frames as f64 / took.as_secs_f64(), self.generator.fired()? - fired))
+        })
+    }
+
+    /// Fires, and returns how long it took until everything was answered.
+    fn fire(&mut self, frames: u64) -> Result<Duration> {
+        let Self { generator, counter, answer, .. } = self;
+        let before = counter.received(*answer)?;
+        let start = Instant::now();
+        let mut left = frames;
+        while left > 0 {
+            let chunk = left.min(CHUNK);
+            generator.fire(chunk as u32)?;
+            left -= chunk;
+        }
+        let sent = Instant::now();
+        loop {
+            let took = start.elapsed();
+            let received = counter.received(*answer)? - before;
+            if received >= frames {
+                ensure!(received == frames, "{received} answers to {frames} frames");
+                return Ok(took);
+            }
+            ensure!(sent.elapsed() < PATIENCE, "{received} answers to {frames} frames");
+            thread::yield_now();
+        }
+    }
+}
+
+/// The processor on which everything happens, for the thread that fires: the last one.
+fn stay_on_one_processor() -> Result<()> {
+    let mut processors = CpuSet::new();
+    let count = thread::available_parallelism()?.get();
+    processors.set(count - 1)?;
+    Ok(sched_setaffinity(Pid::from_raw(0), &processors)?)
+}
