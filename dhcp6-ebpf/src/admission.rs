@@ -149,7 +149,7 @@ fn is_known(ctx: &XdpContext, link: (u32, &Link), scratch: &mut Scratch) -> bool
     }
     if scratch.is_scanned == 0 {
         let Scratch { ethernet, message, scan, .. } = &mut *scratch;
-        if request::scan(ctx, ethernet, message, link.0, scan).is_err() {
+        if request::scan_any(ctx, ethernet, message, link.0, scan).is_err() {
             return false;
         }
     }

@@ -10,6 +10,8 @@
 //!
 //! Offsets are those without tags. The engine writes a Reply in the same order (`dhcp6_userspace::engine`).
 
+use core::hint::black_box;
+
 use aya_ebpf::{
     helpers::generated::{
         bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len, bpf_xdp_store_bytes,
@@ -38,8 +40,10 @@ const HOP_LIMIT: u8 = 64;
 /// The beginning of the frame. Where there are fewer tags, [`Head`] follows at once.
 #[repr(C, packed)]
 struct Beginning {
-    destination: [u16; 3],
-    source: [u16; 3],
+    destination: u32,
+    destination_end: u16,
+    source: u32,
+    source_end: u16,
     tags: [u32; 2],
 }
 
@@ -179,11 +183,14 @@ pub(crate) fn send(
     let packet = ethernet.packet(ctx);
     let beginning = whole.at::<Beginning>(0).ok_or(Reason::Internal)?;
     let head = packet.at::<Head>(ETHERTYPE).ok_or(Reason::Internal)?;
+    let server_mac = mac_words(interface.server_mac);
     // SAFETY: `at` has compared with the end of the frame.
     unsafe {
         write_fields!(beginning: Beginning {
-            destination: ethernet.source,
-            source: mac_words(interface.server_mac),
+            destination: beginning_of(ethernet.source),
+            destination_end: ethernet.source[2],
+            source: beginning_of(server_mac),
+            source_end: server_mac[2],
             tags: ethernet.tags,
         });
         write_fields!(head: Head {
@@ -201,6 +208,10 @@ pub(crate) fn send(
     }
     write_ias(&packet, link, solicit, binding)?;
     known.stamp(binding, solicit, now);
+    if known.duid.is_short() {
+        write_block(&packet, block_offset, block, block_len)?;
+        return known.duid.write_option(&packet, block_offset + block_len as usize, client_id_header);
+    }
     let client_id = known.duid.into_option(client_id_header);
     let block_offset = (tags_len + block_offset) as u32;
     // SAFETY: both sources are longer than what is copied of them; the helper checks the frame's bounds.
@@ -211,6 +222,26 @@ pub(crate) fn send(
     };
     if failed != 0 {
         return Err(Reason::Internal);
+    }
+    Ok(())
+}
+
+/// Writes the daemon's block without a helper's call, in words: up to seven octets behind it as well, where a Client
+/// Identifier comes that is longer.
+#[inline(always)]
+fn write_block(packet: &Packet, offset: usize, block: &ReplyBlock, len: u32) -> Result<(), Reason> {
+    const WORD: usize = size_of::<u64>();
+    let words = block.octets.as_ptr() as usize;
+    // Not what the verifier knows of the length, which would be more with each word.
+    let count = black_box(len.div_ceil(WORD as u32)) as usize;
+    for index in 0..ReplyBlock::CAPACITY / WORD {
+        if index >= count {
+            break;
+        }
+        let target = packet.at::<u64>(offset + index * WORD).ok_or(Reason::Internal)?;
+        // SAFETY: the block has so many words, at multiples of eight in the map; `at` has compared with the end of the
+        // frame.
+        unsafe { target.write(((words + index * WORD) as *const u64).read()) };
     }
     Ok(())
 }
@@ -282,6 +313,12 @@ fn address_sum(address: [u64; 2]) -> Sum {
         sum = sum.add_u32(word as u32).add_u32((word >> 32) as u32);
     }
     sum
+}
+
+/// The first two words of a MAC address in one.
+#[inline(always)]
+fn beginning_of(mac: [u16; 3]) -> u32 {
+    u32::from(mac[0]) | u32::from(mac[1]) << 16
 }
 
 #[inline(always)]

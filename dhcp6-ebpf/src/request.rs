@@ -1,6 +1,6 @@
 //! Is this frame a message to a DHCPv6 server, and a Solicit that the fast path may judge?
 
-use core::ffi::c_void;
+use core::{ffi::c_void, hint::black_box};
 
 use aya_ebpf::{
     bindings::xdp_md,
@@ -42,6 +42,9 @@ pub(crate) const UDP: u8 = 17;
 const MAX_OPTIONS: u32 = 64;
 /// More requested options than any client sends.
 const MAX_REQUESTED: u32 = 64;
+/// Options, and requested options, that are read without a loop of the kernel's, each of whose steps is a call: as many
+/// as most clients send, and the end.
+const FIRST_STEPS: u32 = 8;
 /// More addresses or prefixes in an IA than any client sends.
 const MAX_HINTS: usize = 4;
 
@@ -163,7 +166,7 @@ impl Solicit {
     }
 }
 
-/// Reads the options of a message: of a Solicit all, else only the client's identifier.
+/// Reads the options of a Solicit.
 #[inline(always)]
 pub(crate) fn scan(
     ctx: &XdpContext,
@@ -172,30 +175,24 @@ pub(crate) fn scan(
     link: u32,
     scan: &mut Scan,
 ) -> Result<(), Reason> {
-    *scan = Scan {
-        link,
-        tags_len: ethernet.tags_len() as u32,
-        is_solicit: u32::from(message.kind == MessageType::Solicit as u32),
-        seen: 0,
-        refusal: Reason::TooLong as u32,
-        requested: 0,
-        offset: (MESSAGE_OFFSET + MESSAGE_HEADER_LEN) as u16,
-        end: message.end as u16,
-        duid_offset: 0,
-        duid_len: 0,
-        address_offset: 0,
-        address_len: 0,
-        prefix_offset: 0,
-        prefix_len: 0,
-        request_offset: 0,
-        request_len: 0,
-    };
-    scan.repeat(ctx, MAX_OPTIONS + 1, scan_option);
-    scan.outcome()?;
-    if scan.seen & SEEN_CLIENT_ID == 0 {
-        return Err(Reason::NoClientId);
-    }
-    Ok(())
+    scan.begin(link, ethernet, message);
+    scan.walk(ctx, Scan::option, (MAX_OPTIONS, scan_option))?;
+    scan.client_id()
+}
+
+/// Reads the options of any message: of a Solicit all, else only the client's identifier.
+#[inline(always)]
+pub(crate) fn scan_any(
+    ctx: &XdpContext,
+    ethernet: &Ethernet,
+    message: &Message,
+    link: u32,
+    scan: &mut Scan,
+) -> Result<(), Reason> {
+    scan.begin(link, ethernet, message);
+    scan.refusal = Reason::TooLong as u32;
+    scan.repeat(ctx, (MAX_OPTIONS + 1, scan_option))?;
+    scan.client_id()
 }
 
 /// Checks everything about a Solicit that was scanned that does not depend on the client.
@@ -231,11 +228,9 @@ pub(crate) fn solicit(
         return Err(Reason::NoIa);
     }
     if scan.seen & SEEN_OPTION_REQUEST != 0 {
-        scan.refusal = Reason::TooLong as u32;
         scan.end = scan.request_offset + scan.request_len;
         scan.offset = scan.request_offset;
-        scan.repeat(ctx, MAX_REQUESTED + 1, scan_requested);
-        scan.outcome()?;
+        scan.walk(ctx, Scan::requested, (MAX_REQUESTED, scan_requested))?;
     }
     solicit.requested = scan.requested & 0xff;
     Ok(())
@@ -284,8 +279,8 @@ const ACCEPTED: u32 = u32::MAX;
 
 /// The state of a loop over options or over requested codes.
 ///
-/// The loops run under bpf_loop (Linux 5.17, commit e6f2dd0f8067): the verifier walks through a step a few
-/// times instead of once per option.
+/// Behind the first steps the loops run under bpf_loop (Linux 5.17, commit e6f2dd0f8067): the verifier walks through a
+/// step a few times instead of once per option.
 #[repr(C)]
 pub(crate) struct Scan {
     link: u32,
@@ -323,11 +318,69 @@ const CONTINUE: i64 = 0;
 const BREAK: i64 = 1;
 
 impl Scan {
+    /// Prepares to read the options of a message.
     #[inline(always)]
-    fn repeat(&mut self, ctx: &XdpContext, times: u32, step: Step) {
-        let mut state = Loop { ctx: ctx.ctx, scan: self };
+    fn begin(&mut self, link: u32, ethernet: &Ethernet, message: &Message) {
+        self.link = link;
+        self.tags_len = ethernet.tags_len() as u32;
+        self.is_solicit = u32::from(message.kind == MessageType::Solicit as u32);
+        self.seen = 0;
+        self.requested = 0;
+        self.offset = (MESSAGE_OFFSET + MESSAGE_HEADER_LEN) as u16;
+        self.end = message.end as u16;
+    }
+
+    /// Reads from `offset` to `end`: the first steps by `read`, the others, up to a number, by the same under bpf_loop.
+    #[inline(always)]
+    fn walk(
+        &mut self,
+        ctx: &XdpContext,
+        read: impl Fn(&mut Self, &Packet) -> Result<(), Reason>,
+        (times, step): (u32, Step),
+    ) -> Result<(), Reason> {
+        self.refusal = Reason::TooLong as u32;
+        let mut scan = self;
+        let packet = Packet::new(ctx, scan.tags_len as usize);
+        for _ in 0..FIRST_STEPS {
+            // Of memory in a map the verifier remembers nothing, so that it does not tell the ways apart by which it gets
+            // from one option to the next.
+            scan = black_box(scan);
+            if scan.step(&packet, &read) == BREAK {
+                return scan.outcome();
+            }
+        }
+        scan.repeat(ctx, (times + 1 - FIRST_STEPS, step))
+    }
+
+    /// Reads on under bpf_loop.
+    #[inline(always)]
+    fn repeat(&mut self, ctx: &XdpContext, (times, step): (u32, Step)) -> Result<(), Reason> {
+        let mut state = Loop { ctx: ctx.ctx, scan: &raw mut *self };
         // SAFETY: the step gets the pointer that is given here, and nothing else holds it meanwhile.
         unsafe { bpf_loop(times, step as *mut c_void, (&raw mut state).cast(), 0) };
+        black_box(self).outcome()
+    }
+
+    /// There must be one.
+    #[inline(always)]
+    fn client_id(&self) -> Result<(), Reason> {
+        if self.seen & SEEN_CLIENT_ID == 0 { Err(Reason::NoClientId) } else { Ok(()) }
+    }
+
+    /// One step of [`Scan::walk`].
+    #[inline(always)]
+    fn step(&mut self, packet: &Packet, read: impl Fn(&mut Self, &Packet) -> Result<(), Reason>) -> i64 {
+        if self.offset >= self.end {
+            self.refusal = ACCEPTED;
+            return BREAK;
+        }
+        match read(self, packet) {
+            Ok(()) => CONTINUE,
+            Err(reason) => {
+                self.refusal = reason as u32;
+                BREAK
+            }
+        }
     }
 
     #[inline(always)]
@@ -417,33 +470,24 @@ impl Scan {
     }
 }
 
+/// One step under bpf_loop.
 #[inline(always)]
-fn step(state: &Loop, read: impl FnOnce(&mut Scan, &Packet) -> Result<(), Reason>) -> i64 {
-    // SAFETY: `Scan::repeat` has put it there, and holds no other reference meanwhile.
+fn step(state: &Loop, read: impl Fn(&mut Scan, &Packet) -> Result<(), Reason>) -> i64 {
+    // SAFETY: `Scan::walk` has put it there, and holds no other reference meanwhile.
     let scan = unsafe { &mut *state.scan };
-    if scan.offset >= scan.end {
-        scan.refusal = ACCEPTED;
-        return BREAK;
-    }
     let packet = Packet::new(&XdpContext::new(state.ctx), scan.tags_len as usize);
-    match read(scan, &packet) {
-        Ok(()) => CONTINUE,
-        Err(reason) => {
-            scan.refusal = reason as u32;
-            BREAK
-        }
-    }
+    scan.step(&packet, read)
 }
 
 #[inline(never)]
 unsafe extern "C" fn scan_option(_index: u32, state: *mut Loop) -> i64 {
-    // SAFETY: bpf_loop hands over the pointer that `Scan::repeat` gave it.
+    // SAFETY: bpf_loop hands over the pointer that `Scan::walk` gave it.
     step(unsafe { &*state }, Scan::option)
 }
 
 #[inline(never)]
 unsafe extern "C" fn scan_requested(_index: u32, state: *mut Loop) -> i64 {
-    // SAFETY: bpf_loop hands over the pointer that `Scan::repeat` gave it.
+    // SAFETY: bpf_loop hands over the pointer that `Scan::walk` gave it.
     step(unsafe { &*state }, Scan::requested)
 }
 
