@@ -10,10 +10,7 @@ use aya::{
 };
 use dhcp6_common::{
     contract::BindingKey,
-    flood::{
-        CLIENTS_GLOBAL, GENERATED, GENERATOR, INTERFACE_GLOBAL, RANDOM_GLOBAL, SUM_GLOBAL, TEMPLATE,
-        TEMPLATE_LEN,
-    },
+    flood::{CLIENTS_GLOBAL, GENERATOR, INTERFACE_GLOBAL, RANDOM_GLOBAL, SUM_GLOBAL, TEMPLATE, TEMPLATE_LEN},
     wire::MessageType,
 };
 use dhcp6_userspace::flood::{Mode, Template};
@@ -47,7 +44,6 @@ where
 /// Fires Solicits of known clients in random order.
 pub(super) struct Generator {
     ebpf: Ebpf,
-    generated: PerCpuArray<MapData, u64>,
     frame: Vec<u8>,
 }
 
@@ -70,9 +66,8 @@ impl Generator {
         }
         let mut place: Array<_, [u64; TEMPLATE_LEN.div_ceil(8)]> = take(&mut ebpf, TEMPLATE)?;
         place.set(0, words, 0)?;
-        let generated = take(&mut ebpf, GENERATED)?;
         program(&mut ebpf, GENERATOR)?.load()?;
-        Ok(Self { ebpf, generated, frame })
+        Ok(Self { ebpf, frame })
     }
 
     /// Fires. To be called in the same network namespace.
@@ -88,11 +83,6 @@ impl Generator {
         };
         program(&mut self.ebpf, GENERATOR)?.test_run(options)?;
         Ok(())
-    }
-
-    /// How many frames have been fired.
-    pub(super) fn fired(&self) -> Result<u64> {
-        Ok(self.generated.get(&0, 0)?.iter().sum())
     }
 }
 
