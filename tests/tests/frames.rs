@@ -218,6 +218,28 @@ fn what_is_damaged_is_told_of() -> Result<()> {
 }
 
 #[test]
+fn fragments_without_end_keep_nobody_waiting() -> Result<()> {
+    const FRAGMENTS: u16 = 1000;
+    if !privileged("fragments_without_end_keep_nobody_waiting") {
+        return Ok(());
+    }
+    let wire = Wire::new()?;
+    let mut setting = Setting::new(&wire, ALL)?;
+    for number in 0..FRAGMENTS {
+        let [head, _] = in_fragments(&solicit(&client(number)), 8);
+        setting.client.send(&head)?;
+    }
+    let whole_one = client(FRAGMENTS);
+    setting.client.send(&solicit(&whole_one))?;
+    let Setting { runtime, server, .. } = &mut setting;
+    // All has arrived: a veth pair keeps nothing.
+    runtime.block_on(std::future::poll_fn(|context| server.poll_readable(context)))?;
+    assert!(server.receive()?.is_none(), "all fragments were looked at before anything else was done");
+    assert_eq!(setting.heard()?.0, [whole(&whole_one, 0)]);
+    Ok(())
+}
+
+#[test]
 fn a_socket_hears_what_it_is_told_to() -> Result<()> {
     if !privileged("a_socket_hears_what_it_is_told_to") {
         return Ok(());

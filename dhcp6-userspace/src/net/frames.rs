@@ -194,14 +194,19 @@ impl FrameSocket {
         self.socket.poll_read_ready(context).map_ok(|mut guard| guard.retain_ready())
     }
 
-    /// Receives a datagram that is waiting; `None` where there is none. One that is not valid has no payload.
+    /// Receives a datagram that is waiting; `None` where there is none, or none yet in many frames, of which more may wait:
+    /// a flood of fragments keeps nobody in here. One that is not valid has no payload.
     ///
     /// # Errors
     ///
     /// The kernel's. The socket stays usable.
     pub fn receive(&mut self) -> io::Result<Option<Datagram<'_>>> {
+        let mut fruitless = 0;
         let (found, arrived) = loop {
             while self.received == 0 && !self.batch.advance() {
+                if fruitless >= AT_ONCE {
+                    return Ok(None);
+                }
                 let Self { socket, batch, .. } = self;
                 match socket.try_io(Interest::READABLE, |socket| batch.fill(socket)) {
                     Ok(()) => {}
@@ -215,6 +220,7 @@ impl FrameSocket {
             if let Some(found) = self.look_at().transpose() {
                 break (found, ancillary.arrived);
             }
+            fruitless += 1;
         };
         let arrived = arrived.unwrap_or_else(SystemTime::now);
         Ok(Some(match found {
