@@ -283,7 +283,7 @@ impl Daemon {
         service::say_stopping();
         self.round();
         while self.sockets.iter().any(|listener| listener.socket.has_rest()) {
-            let (answers, _) = self.take_in();
+            let (answers, _) = self.take_in(true);
             self.finish_round(answers);
         }
         self.handle_all(Instant::now() + LAST_WORDS);
@@ -369,7 +369,7 @@ impl Daemon {
 
     /// Takes in what has arrived, and handles a round's worth of what waits.
     fn round(&mut self) {
-        let (mut answers, is_all) = self.take_in();
+        let (mut answers, is_all) = self.take_in(false);
         self.handle(&mut answers, if is_all { ROUND } else { HURRIED_ROUND });
         self.is_behind = !is_all || !self.queue.is_empty();
         if self.is_overdue {
@@ -388,8 +388,9 @@ impl Daemon {
     }
 
     /// Reads what has arrived, up to [`TAKEN_IN`], and has it wait in its class. What is no client's message is judged
-    /// at once. Returns answers, if that gives any, and whether nothing waits in the sockets any more.
-    fn take_in(&mut self) -> (Vec<Addressed>, bool) {
+    /// at once. Returns answers, if that gives any, and whether nothing waits in the sockets any more. `only_rest` leaves
+    /// in the kernel what is still there.
+    fn take_in(&mut self, only_rest: bool) -> (Vec<Addressed>, bool) {
         let now = Instant::now();
         let wall = SystemTime::now();
         let given = self.clock.now();
@@ -398,6 +399,9 @@ impl Daemon {
         let mut emptied = 0;
         for (index, Listener { links, socket, .. }) in self.sockets.iter_mut().enumerate() {
             for _ in 0..share {
+                if only_rest && !socket.has_rest() {
+                    break;
+                }
                 match socket.receive() {
                     Ok(Some(datagram)) => {
                         let Datagram { path, payload, arrived, fault } = datagram;
