@@ -12,15 +12,33 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use rusqlite::{Connection, OpenFlags, config::DbConfig};
+use rusqlite::{Connection, OpenFlags, config::DbConfig, ffi};
 
-/// Pages in the log, as far as they can be told, after which it is moved into the database: 32 MiB. A page that many
+/// Pages in the log after which it is moved into the database: 32 MiB. A page that many
 /// commits have written is moved once.
 pub(super) const CHECKPOINT_PAGES: usize = 8192;
 
 /// Moves what is in the log of a connection's database, as far as nobody is in the way.
 pub(super) fn checkpoint(connection: &Connection) -> rusqlite::Result<()> {
     connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+}
+
+/// How many pages a connection has written to the log since this was asked last.
+#[expect(unsafe_code, reason = "rusqlite has no function for this")]
+pub(super) fn pages_written(connection: &Connection) -> usize {
+    let (mut pages, mut highest) = (0, 0);
+    // SAFETY: the handle is that of an open connection, and is not kept; SQLite writes an integer to each of the places,
+    // which live until the call ends.
+    unsafe {
+        ffi::sqlite3_db_status(
+            connection.handle(),
+            ffi::SQLITE_DBSTATUS_CACHE_WRITE,
+            &raw mut pages,
+            &raw mut highest,
+            1,
+        );
+    }
+    pages.try_into().unwrap_or_default()
 }
 
 /// A thread with a connection of its own to the same database.
@@ -30,7 +48,7 @@ pub(super) struct Checkpointer {
     orders: Option<SyncSender<()>>,
     done: Receiver<()>,
     thread: Option<JoinHandle<()>>,
-    /// About how many pages have been written to the log since the last checkpoint.
+    /// How many pages have been written to the log since the last order.
     pages: usize,
     is_at_work: bool,
 }
@@ -62,11 +80,10 @@ impl Checkpointer {
         Ok(Self { orders: Some(orders), done, thread: Some(thread), pages: 0, is_at_work: false })
     }
 
-    /// Notes a commit of so many changes, and has the log moved where it is time. Returns whether the thread has done its
+    /// Notes a commit of so many pages, and has the log moved where it is time. Returns whether the thread has done its
     /// part, so that [`checkpoint`] takes little time.
-    pub(super) fn note(&mut self, changes: usize) -> bool {
-        // Rows that are next to each other share a page, and the header and the pages that lead to them are written, too.
-        self.pages += 3 + changes / 4;
+    pub(super) fn note(&mut self, pages: usize) -> bool {
+        self.pages += pages;
         if self.is_at_work {
             let is_done = !matches!(self.done.try_recv(), Err(TryRecvError::Empty));
             self.is_at_work = !is_done;
@@ -103,4 +120,46 @@ fn open(path: &PathBuf) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(path, flags)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     Ok(connection)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs,
+        time::{Duration, Instant},
+    };
+
+    use rusqlite::Connection;
+
+    use super::{CHECKPOINT_PAGES, Checkpointer, pages_written};
+
+    #[test]
+    fn the_log_is_moved_beside_the_commits_when_there_is_enough_of_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("database");
+        let connection = Connection::open(&path).unwrap();
+        connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(())).unwrap();
+        connection.execute_batch("CREATE TABLE t (x); INSERT INTO t VALUES (zeroblob(1000000))").unwrap();
+        let len = || fs::metadata(&path).unwrap().len();
+        let mut checkpointer = Checkpointer::start(path.clone()).unwrap();
+        let pages = pages_written(&connection);
+        assert!((245..260).contains(&pages), "{pages}: 1,000,000 octets in pages of 4096");
+        assert_eq!(pages_written(&connection), 0);
+        assert!(!checkpointer.note(CHECKPOINT_PAGES - 1));
+        checkpointer.settle();
+        assert!(len() < 1_000_000, "nobody waits for what was not ordered");
+        assert!(!checkpointer.note(1));
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !checkpointer.note(0) {
+            assert!(Instant::now() < deadline, "it is never done");
+        }
+        assert!(len() > 1_000_000, "{}: the log is in the database", len());
+        // Once for each order.
+        assert!(!checkpointer.note(0));
+        drop(checkpointer);
+        assert!(
+            fs::exists(directory.path().join("database-wal")).unwrap(),
+            "the other connection has it open"
+        );
+    }
 }

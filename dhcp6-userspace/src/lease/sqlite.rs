@@ -22,7 +22,7 @@ use tracing::warn;
 
 use super::{
     Change, ClockReading, Conflict, ConflictCause, Lease, LeaseState, Store, StoreError,
-    checkpoint::{CHECKPOINT_PAGES, Checkpointer, checkpoint},
+    checkpoint::{CHECKPOINT_PAGES, Checkpointer, checkpoint, pages_written},
     durable::sync_parent,
     log_check::check_log,
     log_room::LogRoom,
@@ -497,7 +497,7 @@ impl Store for SqliteStore {
             result = self.write(changes).and_then(|()| self.keep_files());
             if result.is_ok() {
                 self.log_room.provide();
-                if self.checkpointer.note(changes.len()) {
+                if self.checkpointer.note(pages_written(&self.connection)) {
                     // Where it fails, the log is longer for a while.
                     checkpoint(&self.connection).ok();
                 }

@@ -1,6 +1,12 @@
 //! Tests of [`SqliteStore`].
 
-use std::{fs, net::Ipv6Addr, os::unix::fs::PermissionsExt as _, path::Path, time::Instant};
+use std::{
+    fs::{self, File},
+    net::Ipv6Addr,
+    os::unix::fs::{FileExt as _, PermissionsExt as _},
+    path::Path,
+    time::Instant,
+};
 
 use dhcp6_common::{Origin, Vlan, wire::Duid};
 use proptest::prelude::*;
@@ -132,25 +138,37 @@ fn commits_are_synced_and_the_log_stays_bounded() {
     let pragma = |name| store.connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).unwrap();
     assert_eq!(pragma("synchronous"), 2, "FULL: the log is synced at every commit");
     assert_eq!(pragma("wal_autocheckpoint"), i64::from(MOST_PAGES));
-    let mut round = 0;
+    let mut round = 0_u16;
     let mut largest = |store: &mut SqliteStore, rounds: u16| {
         let mut largest = 0;
         for _ in 0..rounds {
-            let changes: Vec<_> = (0..100).map(|last| Change::PutLease(lease(round * 100 + last))).collect();
+            // All over the database, so that each writes a page or two.
+            let scattered = |last: u16| Change::PutLease(lease((round * 100 + last).reverse_bits()));
+            let changes: Vec<_> = (0..100).map(scattered).collect();
             store.commit(&changes).unwrap();
             round += 1;
             largest = largest.max(fs::metadata(directory.path().join("leases.sqlite-wal")).unwrap().len());
         }
         largest
     };
+    // How often the log was begun anew.
+    let times = || {
+        let log = File::open(directory.path().join("leases.sqlite-wal")).unwrap();
+        let mut times = [0; 4];
+        log.read_exact_at(&mut times, 12).unwrap();
+        u32::from_be_bytes(times)
+    };
     // Beside the commits, with what is added meanwhile, and the room ahead of it.
     let bound = u64::from(MOST_PAGES) * FRAME_OCTETS + (4 << 20);
-    let octets = largest(&mut store, 600);
+    let octets = largest(&mut store, 300);
     assert!(octets < bound, "{octets} octets, before the commits move it themselves");
+    let beside = times();
+    assert!(beside > 0, "the log is begun anew");
     // And by the commits themselves, which are not so many here that it takes long.
-    store.connection.pragma_update(None, "wal_autocheckpoint", 1000).unwrap();
+    store.connection.pragma_update(None, "wal_autocheckpoint", 100).unwrap();
     let octets = largest(&mut store, 50);
     assert!(octets < bound, "{octets} octets");
+    assert!(times() > beside, "the log is begun anew by the commits, too");
 }
 
 #[test]
