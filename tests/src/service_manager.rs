@@ -6,7 +6,7 @@ use std::{
     io::{ErrorKind, IoSliceMut},
     os::{
         fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
-        unix::net::UnixDatagram,
+        unix::{net::UnixDatagram, process::CommandExt as _},
     },
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -18,6 +18,8 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use nix::{
     cmsg_space,
+    fcntl::{FcntlArg, fcntl},
+    libc,
     sys::socket::{ControlMessageOwned, MsgFlags, recvmsg},
 };
 use socket2::SockRef;
@@ -114,11 +116,12 @@ impl ServiceManager {
         Ok(())
     }
 
-    /// Starts a program with all descriptors of the store, up to three.
+    /// Starts a program with all descriptors of the store, from number 3 on.
     ///
     /// # Errors
     ///
     /// The system's.
+    #[expect(unsafe_code, reason = "only the new process can give its descriptors numbers")]
     pub(crate) fn start(
         &self,
         namespace: &Namespace,
@@ -126,30 +129,39 @@ impl ServiceManager {
         arguments: &[&str],
         log: &Path,
     ) -> Result<Child> {
-        // The kernel gives numbers from 3 on only to who asks for them, which the shell does; the standard streams
-        // carry the descriptors that far.
-        const SCRIPT: &str = "exec 3<&0 4<&1 5<&2 </dev/null >/dev/null 2>>\"$LOG\"
-            [ $LISTEN_FDS -gt 0 ] || exec 3<&-; [ $LISTEN_FDS -gt 1 ] || exec 4<&-; [ $LISTEN_FDS -gt 2 ] || exec 5<&-
-            LISTEN_PID=$$ exec \"$@\"";
+        const FIRST: i32 = 3;
+        // Only the shell knows the number of the process.
+        const SCRIPT: &str = "LISTEN_PID=$$ exec \"$@\"";
         let heard = lock(&self.heard);
-        ensure!(heard.store.len() <= 3, "more than the standard streams: {heard:?}");
         let names: Vec<_> = heard.store.iter().map(|(name, _)| name.as_str()).collect();
         let mut command: Command = namespace.command("sh");
         command.args(["-c", SCRIPT, "sh"]).arg(program).args(arguments);
-        command.env("LOG", log).env("NOTIFY_SOCKET", self.socket());
+        command.env("NOTIFY_SOCKET", self.socket());
         command.env("LISTEN_FDS", names.len().to_string());
         if !names.is_empty() {
             command.env("LISTEN_FDNAMES", names.join(":"));
         }
-        let mut streams = Vec::new();
-        for (_, descriptor) in &heard.store {
-            streams.push(Stdio::from(descriptor.try_clone()?));
-        }
-        let null = || File::options().read(true).write(true).open("/dev/null").map(Stdio::from);
-        let mut streams = streams.into_iter();
-        command.stdin(streams.next().map_or_else(null, Ok)?);
-        command.stdout(streams.next().map_or_else(null, Ok)?);
-        command.stderr(streams.next().map_or_else(null, Ok)?);
+        // Above all numbers that they are to get.
+        let above = FIRST + i32::try_from(heard.store.len())?;
+        let descriptors: Vec<OwnedFd> = { heard.store.iter() }
+            .map(|(_, descriptor)| {
+                let copy = fcntl(descriptor, FcntlArg::F_DUPFD_CLOEXEC(above))?;
+                // SAFETY: it has just been opened, and nothing else owns it.
+                Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+            })
+            .collect::<Result<_>>()?;
+        let renumber = move || {
+            for (number, descriptor) in (FIRST..).zip(&descriptors) {
+                // SAFETY: this is the new process, which has nothing at these numbers but copies of what is its parent's,
+                // and dup2 may be called in it.
+                nix::Error::result(unsafe { libc::dup2(descriptor.as_raw_fd(), number) })?;
+            }
+            Ok(())
+        };
+        let log = File::options().append(true).create(true).open(log)?;
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        // SAFETY: the closure allocates nothing and takes no lock.
+        unsafe { command.pre_exec(renumber) };
         command.spawn().with_context(|| format!("cannot start {}", program.display()))
     }
 

@@ -60,9 +60,10 @@ fn kept_as(kind: &str, wire: &Wire, interface: &str) -> Result<String> {
     Ok(format!("{kind}-{index}-{interface}"))
 }
 
-/// The names of both sockets on an interface.
-fn names(wire: &Wire, interface: &str) -> Result<[String; 2]> {
-    Ok([kept_as("frames", wire, interface)?, kept_as("udp", wire, interface)?])
+/// The names of the sockets on an interface.
+fn names(wire: &Wire, interface: &str) -> Result<[String; 3]> {
+    let [frames, member, udp] = ["frames", "member", "udp"].map(|kind| kept_as(kind, wire, interface));
+    Ok([frames?, member?, udp?])
 }
 
 /// A socket as the server opens it.
@@ -94,13 +95,13 @@ fn what_arrives_while_no_daemon_runs_is_answered_by_the_next() -> Result<()> {
         let wire = Wire::new()?;
         let (mut server, manager) = prepare(&wire, plane, &Additions::default())?;
         server.restart_under(&manager)?;
-        let [frames, udp] = names(&wire, SERVER_INTERFACE)?;
+        let [frames, member, udp] = names(&wire, SERVER_INTERFACE)?;
         let client = BareClient::open(&wire.client)?;
         let mut given = BTreeSet::new();
         let mut said = vec!["READY=1"];
         // The second time, what was taken over is taken over again.
         for (round, orderly) in [(0, true), (1, false), (2, false), (3, true)] {
-            manager.keeps(&[&frames, &udp])?;
+            manager.keeps(&[&frames, &member, &udp])?;
             manager.has_heard(&said)?;
             if orderly {
                 server.stop()?;
@@ -139,7 +140,7 @@ fn who_a_waiting_message_came_from_is_known() -> Result<()> {
         prepare(&wire, Plane::DaemonOnly, &Additions { file: &file, ..Additions::default() })?;
     server.restart_under(&manager)?;
     let names = names(&wire, SERVER_INTERFACE)?;
-    manager.keeps(&[&names[0], &names[1]])?;
+    manager.keeps(&[&names[0], &names[1], &names[2]])?;
     let client = BareClient::open(&wire.client)?;
     for transaction in 0..3 {
         server.kill()?;
@@ -147,7 +148,7 @@ fn who_a_waiting_message_came_from_is_known() -> Result<()> {
         server.restart_under(&manager)?;
         let reply = client.receive(SOON)?.with_context(|| server.log())?;
         assert_eq!(address(&reply)?, "2001:db8:1::77".parse::<Ipv6Addr>()?);
-        manager.keeps(&[&names[0], &names[1]])?;
+        manager.keeps(&[&names[0], &names[1], &names[2]])?;
     }
     Ok(())
 }
@@ -165,16 +166,16 @@ fn what_is_kept_follows_the_configuration() -> Result<()> {
     let (mut server, manager) =
         prepare(&wire, Plane::DaemonOnly, &Additions { file: more, ..Additions::default() })?;
     server.restart_under(&manager)?;
-    let [frames, udp] = names(&wire, SERVER_INTERFACE)?;
-    let [more_frames, more_udp] = names(&wire, "extra0")?;
-    let mut all = [&*frames, &more_frames, &udp, &more_udp];
+    let [frames, member, udp] = names(&wire, SERVER_INTERFACE)?;
+    let [more_frames, more_member, more_udp] = names(&wire, "extra0")?;
+    let mut all = [&*frames, &more_frames, &member, &more_member, &udp, &more_udp];
     all.sort_unstable();
     manager.keeps(&all)?;
     manager.has_heard(&["READY=1"])?;
 
     server.configure(|text| text.replace("interface = \"extra0\"", ""))?;
     server.ctl_json(&["config", "reload"])?;
-    manager.keeps(&[&frames, &udp, "udp-all"])?;
+    manager.keeps(&[&frames, &member, &udp, "udp-all"])?;
     let reload = ["RELOADING=1", "MONOTONIC_USEC=", "READY=1"];
     manager.has_heard(&[&["READY=1"], &reload[..]].concat())?;
 
@@ -215,7 +216,7 @@ fn descriptors_that_do_not_fit_are_closed() -> Result<()> {
     }
     let wire = Wire::new()?;
     let (mut server, manager) = prepare(&wire, Plane::DaemonOnly, &Additions::default())?;
-    let [frames, fresh] = names(&wire, SERVER_INTERFACE)?;
+    let [frames, member, fresh] = names(&wire, SERVER_INTERFACE)?;
     // The second of them under the name of what fits.
     let ip = |namespace: &Namespace, arguments: &[&str]| run(namespace.command("ip").args(arguments));
     ip(&wire.server, &["link", "add", "gone0", "type", "bridge"])?;
@@ -249,7 +250,7 @@ fn descriptors_that_do_not_fit_are_closed() -> Result<()> {
         }
         server.restart_under(&manager)?;
         client.exchange(&solicit(1, transaction)).with_context(|| format!("{names:?}"))?;
-        manager.keeps(&[&frames, &fresh])?;
+        manager.keeps(&[&frames, &member, &fresh])?;
         for name in names {
             assert!(server.log().contains(&name), "{name}: {}", server.log());
         }
@@ -263,7 +264,7 @@ fn descriptors_that_do_not_fit_are_closed() -> Result<()> {
         client.send(&solicit(2, transaction))?;
         server.restart_under(&manager)?;
         client.receive(SOON)?.with_context(|| server.log())?;
-        manager.keeps(&[&frames, &fresh])?;
+        manager.keeps(&[&frames, &member, &fresh])?;
         server.stop()?;
         if transaction == 0 {
             manager.forget();
@@ -280,8 +281,8 @@ fn a_socket_goes_on_with_an_interface_that_comes_again() -> Result<()> {
     let wire = Wire::new()?;
     let (mut server, manager) = prepare(&wire, Plane::DaemonOnly, &Additions::default())?;
     server.restart_under(&manager)?;
-    let [frames, udp] = names(&wire, SERVER_INTERFACE)?;
-    manager.keeps(&[&frames, &udp])?;
+    let [frames, member, udp] = names(&wire, SERVER_INTERFACE)?;
+    manager.keeps(&[&frames, &member, &udp])?;
     server.stop()?;
     // The multicast groups go with the interface, and the socket still has the index.
     wire.reconnect()?;
@@ -289,7 +290,7 @@ fn a_socket_goes_on_with_an_interface_that_comes_again() -> Result<()> {
     assert!(server.log().contains("the socket of an earlier daemon goes on"), "{}", server.log());
     let client = BareClient::open(&wire.client)?;
     client.exchange(&solicit(1, 1))?;
-    manager.keeps(&[&frames, &udp])?;
+    manager.keeps(&[&frames, &member, &udp])?;
     Ok(())
 }
 
@@ -302,8 +303,8 @@ fn a_release_that_waited_does_not_take_what_was_granted_since() -> Result<()> {
         let wire = Wire::new()?;
         let (mut server, manager) = prepare(&wire, plane, &Additions::default())?;
         server.restart_under(&manager)?;
-        let [frames, udp] = names(&wire, SERVER_INTERFACE)?;
-        manager.keeps(&[&frames, &udp])?;
+        let [frames, member, udp] = names(&wire, SERVER_INTERFACE)?;
+        manager.keeps(&[&frames, &member, &udp])?;
         let client = BareClient::open(&wire.client)?;
         let reply = client.exchange(&solicit(1, 1))?;
         let given = address(&reply)?;

@@ -402,10 +402,11 @@ fn what_arrives_in_vlans_while_no_daemon_runs_is_answered_by_the_next() -> Resul
     let manager = ServiceManager::new()?;
     server.restart_under(&manager)?;
     let index = wire.server.enter(|| dhcp6_userspace::net::Interface::find(SERVER_INTERFACE))?.index;
-    let [frames, udp] = ["frames", "udp"].map(|kind| format!("{kind}-{index}-{SERVER_INTERFACE}"));
+    let [frames, member, udp] =
+        ["frames", "member", "udp"].map(|kind| format!("{kind}-{index}-{SERVER_INTERFACE}"));
     let on = TaggedClient::open(&wire.client)?;
     for orderly in [true, false] {
-        manager.keeps(&[&frames, &udp])?;
+        manager.keeps(&[&frames, &member, &udp])?;
         if orderly {
             server.stop()?;
         } else {

@@ -203,8 +203,9 @@ fn places<'a>(config: &Config, interfaces: &'a [(u32, Interface)]) -> Result<Vec
             slots.iter().filter_map(|slot| Some((*slot, link(slot).vlans.as_ref()?))).collect();
         let untagged = slots.iter().copied().find(|slot| link(slot).vlans.is_none());
         let needs_frames = slots.iter().any(|slot| link(slot).vlans.is_some() || needs_macs(link(slot)));
-        let has_frames = InterfaceKind::of(interface).map_or(true, |kind| kind.has_ethernet)
-            && (is_permitted || needs_frames);
+        let has_ethernet = InterfaceKind::of(interface).map_or(true, |kind| kind.has_ethernet);
+        // Whoever asks for VLANs where there are none hears why that fails.
+        let has_frames = !vlans.is_empty() || has_ethernet && (is_permitted || needs_frames);
         if has_frames {
             let tagged = (!vlans.is_empty()).then(|| VlanTable::new(vlans));
             let links = Links { untagged, tagged };
@@ -242,7 +243,8 @@ impl Place<'_> {
         let socket = match (way, interface) {
             (Way::Frames, Some(interface)) => {
                 let socket = take(&|socket| socket.receives_frames(interface))?;
-                let frames = FrameSocket::take_over(socket, interface.clone(), port, links.heard());
+                let member = take(&|socket| socket.is_member_on(interface));
+                let frames = FrameSocket::take_over(socket, member, interface.clone(), port, links.heard());
                 Endpoint::Frames(Box::new(usable(frames)?))
             }
             (Way::Udp { hears_clients }, _) => {
@@ -292,10 +294,14 @@ impl Listener {
         Ok(Self::carry_out(planned, before))
     }
 
-    /// The socket, for the next daemon, and its name.
-    pub(super) fn descriptor(&self) -> (String, BorrowedFd<'_>) {
-        let kind = if self.socket.is_frames() { "frames" } else { "udp" };
-        (socket_name(kind, self.socket.interface()), self.socket.as_fd())
+    /// The sockets, for the next daemon, and their names.
+    pub(super) fn descriptors(&self) -> impl Iterator<Item = (String, BorrowedFd<'_>)> {
+        let name = |kind| socket_name(kind, self.socket.interface());
+        let (kind, member) = match &self.socket {
+            Endpoint::Frames(socket) => ("frames", socket.member()),
+            Endpoint::Udp(_) => ("udp", None),
+        };
+        [(name(kind), self.socket.as_fd())].into_iter().chain(member.map(|member| (name("member"), member)))
     }
 
     /// Opens what is not there yet. Nothing of `before` is changed but that its sockets may get others beside them.

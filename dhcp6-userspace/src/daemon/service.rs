@@ -80,8 +80,11 @@ impl ServiceManager {
     /// Has the service manager close what it keeps, but for the sockets of these listeners. When this returns, others
     /// can listen in place of those.
     pub(super) fn close_others(&mut self, listeners: &[Listener]) {
-        let cookies: BTreeSet<_> =
-            listeners.iter().map(Listener::descriptor).map(|(_, descriptor)| cookie_of(descriptor)).collect();
+        let cookies: BTreeSet<_> = listeners
+            .iter()
+            .flat_map(Listener::descriptors)
+            .map(|(_, descriptor)| cookie_of(descriptor))
+            .collect();
         let unused: Vec<_> = { self.kept.iter() }
             .filter(|kept| !cookies.contains(&kept.cookie))
             .map(|kept| kept.name.as_str())
@@ -99,7 +102,7 @@ impl ServiceManager {
     /// Has the service manager keep the sockets of these listeners for the next daemon, and no others.
     pub(super) fn keep(&mut self, listeners: &[Listener]) {
         self.remove_others(listeners);
-        for (name, descriptor) in listeners.iter().map(Listener::descriptor) {
+        for (name, descriptor) in listeners.iter().flat_map(Listener::descriptors) {
             let kept = Kept { name, cookie: cookie_of(descriptor) };
             if self.kept.contains(&kept) {
                 continue;
@@ -123,7 +126,7 @@ impl ServiceManager {
     fn remove_others(&mut self, listeners: &[Listener]) {
         let wanted: BTreeSet<_> = listeners
             .iter()
-            .map(Listener::descriptor)
+            .flat_map(Listener::descriptors)
             .map(|(name, descriptor)| Kept { name, cookie: cookie_of(descriptor) })
             .collect();
         let outdated: BTreeSet<_> = self.kept.difference(&wanted).map(|kept| kept.name.clone()).collect();

@@ -39,7 +39,9 @@ impl LogRoom {
     pub(super) fn provide(&mut self) {
         let Ok(found) = self.path.metadata() else { return };
         let len = found.len();
-        if len <= self.len || len >= self.enough {
+        // It may have been cut off since.
+        self.len = self.len.min(len);
+        if len == self.len || len >= self.enough {
             return;
         }
         self.len = len;
@@ -87,5 +89,11 @@ mod tests {
         fs::write(&path, &octets).unwrap();
         room.provide();
         assert_eq!(len(), Some(7 + 2 * STEP), "it is as long as it will be");
+        // Cut off, and written to again.
+        fs::write(&path, b"").unwrap();
+        room.provide();
+        fs::write(&path, b"anew").unwrap();
+        room.provide();
+        assert_eq!(len(), Some(4 + STEP));
     }
 }

@@ -27,7 +27,7 @@ use super::{
     membership::GROUP_MAC,
     packet::{bind, set_option, size_receive_buffer, size_send_buffer},
     request::mtu,
-    socket::{RECEIVE_BUFFER, SEND_BUFFER, dropped, port_number, receive_buffer},
+    socket::{RECEIVE_BUFFER, SEND_BUFFER, dropped, join as join_group, port_number, receive_buffer},
 };
 use crate::engine::{AnswerPort, DropReason};
 
@@ -101,34 +101,43 @@ impl FrameSocket {
             mr_address: group_mac,
         };
         set_option(&socket, libc::PACKET_ADD_MEMBERSHIP, &group).map_err(failed("join a group"))?;
-        Self::finish(socket, interface, port, heard)
+        Self::finish(socket, interface, port, heard, None)
     }
 
-    /// Takes a socket over that was found to receive the interface's frames, with those that wait in it.
+    /// Takes a socket over that was found to receive the interface's frames, with those that wait in it, and its
+    /// [`member`](Self::member).
     ///
     /// # Errors
     ///
     /// [`SocketError`].
     pub fn take_over(
         inherited: InheritedSocket,
+        member: Option<InheritedSocket>,
         interface: Interface,
         port: u16,
         heard: Heard,
     ) -> Result<Self, SocketError> {
         let socket = inherited.into_socket();
         set_up(&socket, &interface, port, heard)?;
-        Self::finish(socket, interface, port, heard)
+        let member = member.map(InheritedSocket::into_socket);
+        Self::finish(socket, interface, port, heard, member)
     }
 
     #[expect(unsafe_code, reason = "the runtime watches the descriptor")]
-    fn finish(socket: Socket, interface: Interface, port: u16, heard: Heard) -> Result<Self, SocketError> {
+    fn finish(
+        socket: Socket,
+        interface: Interface,
+        port: u16,
+        heard: Heard,
+        member: Option<Socket>,
+    ) -> Result<Self, SocketError> {
         // SAFETY: the socket has one descriptor, which stays open for as long as the socket lives.
         let socket = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }
             .map_err(|error| failure("wait for frames", &interface, port)(error.into()))?;
-        let member = heard.untagged.then(|| join(&interface)).transpose();
+        let joined = heard.untagged.then(|| join(member, &interface)).transpose();
         Ok(Self {
             socket,
-            member: member.map_err(failure("join a group", &interface, port))?,
+            member: joined.map_err(failure("join a group", &interface, port))?,
             interface,
             port,
             heard,
@@ -150,7 +159,8 @@ impl FrameSocket {
         if heard == self.heard {
             return Ok(());
         }
-        let member = heard.untagged.then(|| join(interface)).transpose();
+        let kept = self.member.as_ref().map(Socket::try_clone).transpose();
+        let member = kept.and_then(|kept| heard.untagged.then(|| join(kept, interface)).transpose());
         let member = member.map_err(failure("join a group", interface, *port))?;
         { socket.get_ref().attach_filter(&filter(*port, heard)) }.map_err(failure(
             "filter frames",
@@ -159,6 +169,11 @@ impl FrameSocket {
         ))?;
         (self.member, self.heard) = (member, heard);
         Ok(())
+    }
+
+    /// What keeps the interface a member of the clients' group while no daemon runs, where it has frames without a VLAN.
+    pub fn member(&self) -> Option<BorrowedFd<'_>> {
+        self.member.as_ref().map(Socket::as_fd)
     }
 
     /// The interface that it is bound to.
@@ -388,9 +403,15 @@ fn set_up(socket: &Socket, interface: &Interface, port: u16, heard: Heard) -> Re
     socket.attach_filter(&filter(port, heard)).map_err(failure("filter frames", interface, port))
 }
 
-/// A socket that receives nothing, as a member of the clients' group.
-fn join(interface: &Interface) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::IPV6, Type::DGRAM.cloexec(), Some(Protocol::UDP))?;
-    socket.join_multicast_v6(&ALL_RELAY_AGENTS_AND_SERVERS.into(), interface.index)?;
+/// A socket that receives nothing, as a member of the clients' group: the one that was there before, or another.
+fn join(before: Option<Socket>, interface: &Interface) -> io::Result<Socket> {
+    let open = || {
+        let socket = Socket::new(Domain::IPV6, Type::DGRAM.cloexec(), Some(Protocol::UDP))?;
+        socket.set_only_v6(true)?;
+        socket.bind_device(Some(interface.name.as_bytes()))?;
+        io::Result::Ok(socket)
+    };
+    let socket = before.map_or_else(open, Ok)?;
+    join_group(&socket, ALL_RELAY_AGENTS_AND_SERVERS, interface.index)?;
     Ok(socket)
 }

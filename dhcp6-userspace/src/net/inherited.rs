@@ -43,6 +43,12 @@ impl InheritedSocket {
         fits().unwrap_or(false)
     }
 
+    /// Whether this is the [`member`](super::FrameSocket::member) of a group on an interface of this network namespace.
+    pub fn is_member_on(&self, interface: &Interface) -> bool {
+        // It is bound to no port.
+        self.listens_on(Some(interface), 0)
+    }
+
     /// Whether this is what [`FrameSocket`](super::FrameSocket) opens on an interface of this network namespace.
     pub fn receives_frames(&self, interface: &Interface) -> bool {
         let fits = || -> io::Result<bool> {

@@ -370,7 +370,7 @@ fn hear_clients(socket: &Socket, interface: u32, hears_clients: bool) -> io::Res
 }
 
 /// Has a socket be a member of a group on an interface.
-fn join(socket: &Socket, group: [u8; 16], interface: u32) -> io::Result<()> {
+pub(super) fn join(socket: &Socket, group: [u8; 16], interface: u32) -> io::Result<()> {
     let address = group.into();
     match socket.join_multicast_v6(&address, interface) {
         // It is. But where the interface has gone and come again with its index, that has no members.
