@@ -56,7 +56,9 @@ fn append_zeros(path: &Path, len: u64) -> io::Result<()> {
     // SQLite's locks are on other files: closing this one takes none away.
     let mut file = OpenOptions::new().append(true).custom_flags(libc::O_NOFOLLOW).open(path)?;
     let zeros = vec![0; STEP as usize];
-    file.write_all(&zeros).or_else(|failure| file.set_len(len).and(Err(failure)))
+    file.write_all(&zeros).or_else(|failure| file.set_len(len).and(Err(failure)))?;
+    // Or the next commit would write them: the first client after a start would wait for that.
+    file.sync_data()
 }
 
 #[cfg(test)]
