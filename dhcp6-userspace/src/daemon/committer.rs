@@ -1,4 +1,4 @@
-//! Commits in a thread of their own: messages are handled while the disk is at work, and share the next commit.
+//! Commits, in a thread of their own: messages are handled while the disk is at work, and share the next commit.
 
 use std::{
     io,
@@ -28,7 +28,15 @@ pub(super) struct Committer {
 
 struct Job {
     store: Box<dyn Store>,
-    changes: Vec<Change>,
+    work: Work,
+}
+
+/// What the thread is to do.
+pub(super) enum Work {
+    /// Store this.
+    Commit(Vec<Change>),
+    /// Some of what commits have left for later.
+    Tidy,
 }
 
 struct End {
@@ -36,10 +44,10 @@ struct End {
     outcome: Outcome,
 }
 
-/// How a commit has ended.
+/// How a piece of work has ended.
 pub(super) struct Outcome {
-    /// What was to be stored.
-    pub(super) changes: Vec<Change>,
+    /// What was to be done.
+    pub(super) work: Work,
     /// Whether it is.
     pub(super) result: Result<(), StoreError>,
 }
@@ -56,9 +64,12 @@ impl Committer {
         let bell = Arc::new(Notify::new());
         let door = Arc::clone(&bell);
         thread::Builder::new().name("commit".to_owned()).spawn(move || {
-            for Job { mut store, changes } in todo {
-                let result = store.commit(&changes);
-                let end = End { store, outcome: Outcome { changes, result } };
+            for Job { mut store, work } in todo {
+                let result = match &work {
+                    Work::Commit(changes) => store.commit(changes),
+                    Work::Tidy => store.tidy(),
+                };
+                let end = End { store, outcome: Outcome { work, result } };
                 if done.send(end).is_err() {
                     break;
                 }
@@ -83,11 +94,11 @@ impl Committer {
         (!self.is_idle()).then(|| self.begun.elapsed())
     }
 
-    /// Begins a commit. Nothing where one is under way.
-    pub(super) fn begin(&mut self, changes: Vec<Change>) {
+    /// Begins a piece of work. Nothing where one is under way.
+    pub(super) fn begin(&mut self, work: Work) {
         if let Some(store) = self.store.take() {
             self.begun = Instant::now();
-            self.jobs.send(Job { store, changes }).expect("the thread lives as long as this");
+            self.jobs.send(Job { store, work }).expect("the thread lives as long as this");
         }
     }
 
@@ -128,7 +139,7 @@ mod tests {
 
     use tokio::{runtime::Builder, time::timeout};
 
-    use super::Committer;
+    use super::{Committer, Work};
     use crate::{
         lease::{Change, ClockReading, MemoryStore},
         time::Time,
@@ -146,13 +157,15 @@ mod tests {
         assert!(committer.wait(None).is_none() && committer.outcome().is_none());
         memory.fail_next(1);
         for (round, succeeds) in [(1, false), (2, true)] {
-            committer.begin(vec![Change::PutClock(seen(round))]);
+            committer.begin(Work::Commit(vec![Change::PutClock(seen(round))]));
             assert!(!committer.is_idle() && committer.store().is_none());
             assert!(committer.under_way_for().is_some());
             // Not begun.
-            committer.begin(vec![Change::PutClock(seen(9))]);
+            committer.begin(Work::Commit(vec![Change::PutClock(seen(9))]));
             let outcome = committer.wait(None).expect("it is under way");
-            assert_eq!(outcome.changes, [Change::PutClock(seen(round))]);
+            assert!(
+                matches!(outcome.work, Work::Commit(changes) if changes == [Change::PutClock(seen(round))])
+            );
             assert_eq!(outcome.result.is_ok(), succeeds);
             assert!(committer.is_idle() && committer.wait(None).is_none());
             assert_eq!(committer.under_way_for(), None);
@@ -166,7 +179,7 @@ mod tests {
         let bell = committer.bell();
         let runtime = Builder::new_current_thread().enable_time().build().unwrap();
         for _ in 0..100 {
-            committer.begin(Vec::new());
+            committer.begin(Work::Tidy);
             let outcome = runtime.block_on(async {
                 loop {
                     timeout(Duration::from_secs(5), bell.notified()).await.expect("the bell rings");

@@ -32,7 +32,7 @@ use tracing::{debug, error, info, warn};
 
 pub use self::service::ServiceManager;
 use self::{
-    committer::{Committer, Outcome},
+    committer::{Committer, Outcome, Work},
     kernel::Kernel,
     listeners::Listener,
     presence::Presence,
@@ -46,7 +46,7 @@ use crate::{
     control::{ControlServer, Query, Question, ReloadStatus, StoreStatus, ask},
     engine::{Answer, Arrival, DropReason, Engine, Owner},
     fastpath::clean_up,
-    lease::{Change, MemoryStore, SqliteStore, Store, create_state_dir, server_duid},
+    lease::{Change, MemoryStore, SqliteStore, Store, StoreError, create_state_dir, server_duid},
     metrics::{MetricsServer, Scrape},
     net::{Datagram, Interface, Path, neighbor_limit, release_group},
     time::Time,
@@ -128,6 +128,8 @@ pub struct Daemon {
     /// Answers that need the next one.
     waiting: Vec<Addressed>,
     store_status: StoreStatus,
+    /// Steps of the sweep since a commit has begun.
+    quiet_steps: u32,
     /// While the log says that the store fails: how many commits had failed when that was looked at last.
     store_failures: Option<u64>,
     presence: Presence,
@@ -216,6 +218,7 @@ impl Daemon {
             committing: Vec::new(),
             waiting: Vec::new(),
             store_status,
+            quiet_steps: 0,
             store_failures: None,
             presence,
             sockets,
@@ -262,11 +265,15 @@ impl Daemon {
                 }
                 () = commit_ended.notified() => {
                     if let Some(outcome) = self.committer.outcome() {
-                        self.finish_commit(&outcome);
+                        self.finish_work(&outcome);
                     }
                 }
                 _ = tick.tick() => self.tick(),
-                _ = sweep.tick() => self.sweep(),
+                _ = sweep.tick() => {
+                    self.sweep();
+                    self.quiet_steps = self.quiet_steps.saturating_add(1);
+                    self.tidy();
+                }
                 // All of the above comes first, also where sockets always have something to receive.
                 () = yield_now(), if self.has_room() && self.is_behind => self.round(),
                 ready = readable(&self.sockets), if self.has_room() && !self.is_behind => {
@@ -519,12 +526,32 @@ impl Daemon {
             changes.push(Change::PutClock(reading));
         }
         self.committing = mem::take(&mut self.waiting);
-        self.committer.begin(changes);
+        self.quiet_steps = 0;
+        self.committer.begin(Work::Commit(changes));
+    }
+
+    /// Has the store do what commits have left for later, while there are none.
+    fn tidy(&mut self) {
+        let has_time = self.quiet_steps > 1 && self.store_status.ok;
+        if has_time && self.committer.store().is_some_and(|store| !store.is_tidy()) {
+            self.committer.begin(Work::Tidy);
+        }
+    }
+
+    fn finish_work(&mut self, Outcome { work, result }: &Outcome) {
+        match (work, result) {
+            (Work::Commit(changes), result) => self.finish_commit(changes, result),
+            (Work::Tidy, Ok(())) => {
+                self.commit();
+                self.tidy();
+            }
+            (Work::Tidy, Err(failure)) => self.note_failure(failure),
+        }
     }
 
     /// Has the kernel serve what is stored now, sends the answers that waited for that, and goes on with what has
-    /// gathered meanwhile. The first failure is said.
-    fn finish_commit(&mut self, Outcome { changes, result }: &Outcome) {
+    /// gathered meanwhile.
+    fn finish_commit(&mut self, changes: &[Change], result: &Result<(), StoreError>) {
         let answers = mem::take(&mut self.committing);
         match result {
             Ok(()) => {
@@ -550,13 +577,7 @@ impl Daemon {
                 self.send(in_time);
             }
             Err(failure) => {
-                self.store_status.ok = false;
-                self.store_status.failed_commits += 1;
-                if self.store_failures.is_none() {
-                    error!("{failure}: nothing new is promised until this works");
-                    self.store_failures = Some(self.store_status.failed_commits);
-                }
-                self.store_status.last_error = Some(failure.to_string());
+                self.note_failure(failure);
                 for _ in answers {
                     self.stats.dropped(DropReason::StoreFailed);
                 }
@@ -568,17 +589,30 @@ impl Daemon {
         }
     }
 
+    /// The first failure is said.
+    fn note_failure(&mut self, failure: &StoreError) {
+        let StoreStatus { ok, failed_commits, last_error, .. } = &mut self.store_status;
+        *ok = false;
+        *failed_commits += 1;
+        if self.store_failures.is_none() {
+            error!("{failure}: nothing new is promised until this works");
+            self.store_failures = Some(*failed_commits);
+        }
+        *last_error = Some(failure.to_string());
+    }
+
     /// Waits until all that has changed is committed, for `patience` at most where there is one. Returns whether it is.
     fn settle(&mut self, patience: Option<Duration>) -> bool {
         let deadline = patience.map(|patience| Instant::now() + patience);
         // What is under way does not have all changes: how it ends says nothing of the others.
         let mut is_partial = !self.committer.is_idle();
+        self.quiet_steps = 0;
         self.finish_round(Vec::new());
         let mut is_stored = true;
         while !self.committer.is_idle() {
             let Some(outcome) = self.committer.wait(deadline) else { return false };
             is_stored = outcome.result.is_ok();
-            self.finish_commit(&outcome);
+            self.finish_work(&outcome);
             if mem::take(&mut is_partial) {
                 self.commit();
             }

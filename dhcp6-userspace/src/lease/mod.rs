@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod durable;
+mod journal;
 mod log_check;
 mod log_room;
 mod memory;
@@ -10,12 +11,14 @@ mod rebuild;
 mod server_duid;
 mod sqlite;
 mod store;
+mod tables;
 #[cfg(test)]
 mod testing;
 
 use std::sync::Arc;
 
 use dhcp6_common::{Origin, wire::Duid};
+use serde::{Deserialize, Serialize};
 
 pub use memory::MemoryStore;
 pub use server_duid::{ServerDuidError, create_state_dir, server_duid};
@@ -48,7 +51,7 @@ pub struct Lease {
 }
 
 /// Whether a lease holds its resource.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LeaseState {
     /// The resource is the client's until [`Lease::expires_at`].
     Bound,
@@ -72,7 +75,7 @@ pub struct Conflict {
 }
 
 /// Why a [`Conflict`] is one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ConflictCause {
     /// The client found the address in use by somebody else (RFC 9915, section 18.3.8).
     Declined,

@@ -1,45 +1,38 @@
 //! The store that survives a crash: one SQLite database.
 
 use std::{
-    fmt::Display,
     fs::{File, Metadata, OpenOptions, TryLockError},
     io,
-    net::Ipv6Addr,
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
-    sync::Arc,
     time::{Duration, Instant},
 };
 
-use dhcp6_common::{Origin, Vlan, wire::Duid};
+use dhcp6_common::wire::Duid;
 use rusqlite::{
-    Connection, ErrorCode, OpenFlags, OptionalExtension as _, Row, Transaction, TransactionBehavior,
-    config::DbConfig,
-    named_params, params,
-    types::{FromSql, ValueRef},
+    Connection, ErrorCode, OpenFlags, OptionalExtension as _, Transaction, TransactionBehavior,
+    config::DbConfig, types::ValueRef,
 };
 use tracing::warn;
 
 use super::{
-    Change, ClockReading, Conflict, ConflictCause, Lease, LeaseState, Store, StoreError,
+    Change, ClockReading, Store, StoreError,
     checkpoint::{CHECKPOINT_PAGES, Checkpointer, checkpoint, pages_written},
     durable::sync_parent,
+    journal::{Journal, Unreadable},
     log_check::check_log,
     log_room::LogRoom,
     open_files::OpenFiles,
     rebuild::{self, rebuild},
     store,
-};
-use crate::{
-    pool::{Prefix, Resource},
-    time::Time,
+    tables::{read_all, read_clock},
 };
 
 /// Each schema version, which is `PRAGMA user_version`, and the statements that lead to it from the one before,
 /// first from an empty database. Never change an entry that was released: append one.
 ///
 /// Times are milliseconds since the Unix epoch, UTC; 9223372036854775807 is never.
-const MIGRATIONS: [(i64, &str); 4] = [
+const MIGRATIONS: [(i64, &str); 5] = [
     (
         1,
         "
@@ -130,24 +123,19 @@ const MIGRATIONS: [(i64, &str); 4] = [
     ALTER TABLE leases ADD COLUMN mac BLOB CHECK (length(mac) = 6);
 ",
     ),
+    // What commits leave to be moved into the tables of leases and conflicts, in the order of `number`.
+    (
+        5,
+        "
+    CREATE TABLE journal (
+        number  INTEGER NOT NULL PRIMARY KEY,
+        count   INTEGER NOT NULL CHECK (count > 0),
+        changes BLOB    NOT NULL
+    ) STRICT;
+",
+    ),
 ];
 const NEWEST_SCHEMA: i64 = MIGRATIONS[MIGRATIONS.len() - 1].0;
-
-/// The parameters are in the order of the columns: to look their names up for each lease takes a tenth of a commit.
-const PUT_LEASE: &str = "
-    INSERT INTO leases
-        (address, length, link, duid, iaid, state, preferred_until, valid_until, expires_at, vlan, mac)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
-    ON CONFLICT (address, length) DO UPDATE SET
-        link = ?3, duid = ?4, iaid = ?5, state = ?6, preferred_until = ?7, valid_until = ?8, expires_at = ?9,
-        vlan = ?10, mac = ?11";
-const REMOVE_LEASE: &str = "DELETE FROM leases WHERE address = :address AND length = :length";
-const PUT_CONFLICT: &str = "
-    INSERT INTO conflicts VALUES (:address, :length, :link, :duid, :cause, :until)
-    ON CONFLICT (address, length) DO UPDATE SET link = :link, duid = :duid, cause = :cause, until = :until";
-const PUT_CLOCK: &str = "INSERT OR REPLACE INTO clock VALUES (1, :boot_id, :booted_at, :seen)";
-const PUT_SERVER_DUID: &str = "INSERT OR REPLACE INTO server VALUES (1, :duid)";
-const REMOVE_CONFLICT: &str = "DELETE FROM conflicts WHERE address = :address AND length = :length";
 
 /// How long a commit waits for somebody who writes to the database by hand. Nothing new is promised meanwhile, so that
 /// only the first one waits, until one succeeds.
@@ -188,6 +176,7 @@ pub struct SqliteStore {
     /// `None` until they are open.
     files: Option<OpenFiles>,
     log_room: LogRoom,
+    journal: Journal,
     /// When it was last tried to write the database anew.
     rebuild_tried: Option<Instant>,
     /// Whether the last commit has succeeded; `None` before the first.
@@ -232,6 +221,7 @@ impl SqliteStore {
             path,
             files: None,
             log_room,
+            journal: Journal::default(),
             checkpointer,
             rebuild_tried: None,
             is_well: None,
@@ -254,6 +244,7 @@ impl SqliteStore {
         // Reading anything has SQLite open the log, too.
         schema_version(&self.connection, &self.path)?;
         self.files = Some(self.note_files()?);
+        self.journal = Journal::open(&self.connection).map_err(failed("read", &self.path))?;
         Ok(())
     }
 
@@ -315,14 +306,48 @@ impl SqliteStore {
         self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
     }
 
-    fn write(&mut self, changes: &[Change]) -> Result<(), StoreError> {
-        self.connection
+    /// Has `work` done as one transaction, which is on stable storage when this returns. It is told of the journal, and
+    /// returns what has become of that.
+    fn transact(
+        &mut self,
+        work: impl FnOnce(Journal, &Transaction<'_>) -> rusqlite::Result<Journal>,
+    ) -> Result<(), StoreError> {
+        let mut result = self.rebuild_if_missing();
+        if result.is_ok() {
+            result = self.write(work).and_then(|()| self.keep_files());
+            if result.is_ok() {
+                self.log_room.provide();
+                if self.checkpointer.note(pages_written(&self.connection)) {
+                    // Where it fails, the log is longer for a while.
+                    checkpoint(&self.connection).ok();
+                }
+            }
+        }
+        self.note(result.is_ok())?;
+        if let Err(StoreError::Io { .. } | StoreError::Sqlite { .. }) = result {
+            // A commit whose sync failed has left its pages in the log, where a crash would make them valid.
+            // Emptying the log drops them; where even that fails, the next commit overwrites them.
+            let _ = self.empty_log();
+        }
+        if result.is_err() {
+            // A page that was read wrongly is to be read again. Where this fails, there is nothing to forget.
+            let _ = self.connection.release_memory();
+        }
+        result
+    }
+
+    fn write(
+        &mut self,
+        work: impl FnOnce(Journal, &Transaction<'_>) -> rusqlite::Result<Journal>,
+    ) -> Result<(), StoreError> {
+        let Self { connection, journal, .. } = self;
+        connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .and_then(|transaction| {
-                for change in changes {
-                    apply(&transaction, change)?;
-                }
-                transaction.commit()
+                let after = work(*journal, &transaction)?;
+                transaction.commit()?;
+                *journal = after;
+                Ok(())
             })
             .map_err(failed("write to", &self.path))
             .map_err(|failure| with_os_error(failure, &self.connection))
@@ -395,50 +420,6 @@ fn schema_version(connection: &Connection, path: &Path) -> Result<i64, StoreErro
     }
 }
 
-/// Reads a whole table, and has each row of it taken.
-fn read_table(
-    connection: &Connection,
-    path: &Path,
-    table: &'static Table,
-    take: &mut dyn FnMut(store::Row),
-) -> Result<(), StoreError> {
-    let Table { name, columns, decode } = table;
-    let mut statement = connection
-        .prepare(&format!("SELECT {} FROM {name} ORDER BY address, length", columns.join(", ")))
-        .map_err(failed("read", path))?;
-    let mut rows = statement.query([]).map_err(failed("read", path))?;
-    let mut links = Vec::new();
-    while let Some(row) = rows.next().map_err(failed("read", path))? {
-        let mut fields = Fields { row, columns, links: &mut links };
-        take(decode(&mut fields).map_err(|problem| StoreError::Row {
-            path: path.to_owned(),
-            table: name,
-            row: name_of(row),
-            problem,
-        })?);
-    }
-    Ok(())
-}
-
-fn read_all(
-    connection: &Connection,
-    path: &Path,
-    take: &mut dyn FnMut(store::Row),
-) -> Result<(), StoreError> {
-    read_table(connection, path, &LEASES, take)?;
-    read_table(connection, path, &CONFLICTS, take)
-}
-
-fn read_clock(connection: &Connection, path: &Path) -> Result<Option<ClockReading>, StoreError> {
-    let reading = connection
-        .query_row("SELECT boot_id, booted_at, seen FROM clock", [], |row| {
-            let time = |index| row.get(index).map(|millis: i64| Time::from_millis(millis.cast_unsigned()));
-            Ok(ClockReading { boot_id: row.get(0)?, booted_at: time(1)?, seen: time(2)? })
-        })
-        .optional();
-    reading.map_err(failed("read the clock in", path))
-}
-
 /// Reads a database that a server may have open, and changes nothing.
 ///
 /// # Errors
@@ -492,28 +473,20 @@ impl Store for SqliteStore {
 
     fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError> {
         store::check(changes)?;
-        let mut result = self.rebuild_if_missing();
-        if result.is_ok() {
-            result = self.write(changes).and_then(|()| self.keep_files());
-            if result.is_ok() {
-                self.log_room.provide();
-                if self.checkpointer.note(pages_written(&self.connection)) {
-                    // Where it fails, the log is longer for a while.
-                    checkpoint(&self.connection).ok();
-                }
-            }
-        }
-        self.note(result.is_ok())?;
-        if let Err(StoreError::Io { .. } | StoreError::Sqlite { .. }) = result {
-            // A commit whose sync failed has left its pages in the log, where a crash would make them valid.
-            // Emptying the log drops them; where even that fails, the next commit overwrites them.
-            let _ = self.empty_log();
-        }
-        if result.is_err() {
-            // A page that was read wrongly is to be read again. Where this fails, there is nothing to forget.
-            let _ = self.connection.release_memory();
-        }
-        result
+        // Where the tables cannot be written to, nothing more is put into the journal.
+        let was_well = self.is_well != Some(false);
+        self.transact(|journal, transaction| {
+            let journal = if was_well { journal } else { journal.file_some(transaction)? };
+            journal.take(transaction, changes)
+        })
+    }
+
+    fn is_tidy(&self) -> bool {
+        self.journal.is_empty()
+    }
+
+    fn tidy(&mut self) -> Result<(), StoreError> {
+        if self.is_tidy() { Ok(()) } else { self.transact(Journal::file_some) }
     }
 
     fn is_in_place(&self) -> bool {
@@ -521,223 +494,15 @@ impl Store for SqliteStore {
     }
 }
 
-fn apply(transaction: &Transaction<'_>, change: &Change) -> rusqlite::Result<()> {
-    let changed = match change {
-        Change::PutLease(lease) => {
-            let Lease {
-                resource,
-                link,
-                origin: Origin { vlan, mac },
-                duid,
-                iaid,
-                state,
-                preferred_until,
-                valid_until,
-                expires_at,
-            } = lease;
-            let (address, length) = key(*resource);
-            transaction.prepare_cached(PUT_LEASE)?.execute(params![
-                address,
-                length,
-                &**link,
-                duid.as_slice(),
-                iaid,
-                name_in(&LEASE_STATES, *state),
-                millis(*preferred_until),
-                millis(*valid_until),
-                millis(*expires_at),
-                Some(vlan.bits()).filter(|bits| *bits != 0),
-                Some(mac).filter(|mac| **mac != Origin::ANY.mac),
-            ])
-        }
-        Change::RemoveLease(resource) => remove(transaction, REMOVE_LEASE, *resource),
-        Change::PutConflict(Conflict { resource, link, duid, cause, until }) => {
-            let (address, length) = key(*resource);
-            transaction.prepare_cached(PUT_CONFLICT)?.execute(named_params! {
-                ":address": address,
-                ":length": length,
-                ":link": &**link,
-                ":duid": duid.as_slice(),
-                ":cause": name_in(&CONFLICT_CAUSES, *cause),
-                ":until": millis(*until),
-            })
-        }
-        Change::RemoveConflict(resource) => remove(transaction, REMOVE_CONFLICT, *resource),
-        Change::PutClock(ClockReading { boot_id, booted_at, seen }) => {
-            transaction.prepare_cached(PUT_CLOCK)?.execute(named_params! {
-                ":boot_id": boot_id,
-                ":booted_at": millis(*booted_at),
-                ":seen": millis(*seen),
-            })
-        }
-        Change::PutServerDuid(duid) => {
-            transaction.prepare_cached(PUT_SERVER_DUID)?.execute(named_params! { ":duid": duid.as_slice() })
-        }
-    };
-    changed.map(drop)
-}
-
-fn remove(transaction: &Transaction<'_>, statement: &str, resource: Resource) -> rusqlite::Result<usize> {
-    let (address, length) = key(resource);
-    let parameters = named_params! { ":address": address, ":length": length };
-    transaction.prepare_cached(statement)?.execute(parameters)
-}
-
-/// The key of a row: first address, and prefix length in bits, 128 for an address.
-fn key(resource: Resource) -> ([u8; 16], u8) {
-    match resource {
-        Resource::Address(address) => (address.octets(), 128),
-        Resource::Prefix(prefix) => (prefix.first().octets(), prefix.length()),
-    }
-}
-
-const LEASE_STATES: [(&str, LeaseState); 2] =
-    [("bound", LeaseState::Bound), ("remembered", LeaseState::Remembered)];
-const CONFLICT_CAUSES: [(&str, ConflictCause); 2] =
-    [("declined", ConflictCause::Declined), ("withdrawn", ConflictCause::Withdrawn)];
-
-fn name_in<T: Copy + PartialEq>(names: &[(&'static str, T)], wanted: T) -> &'static str {
-    let mut names = names.iter();
-    names.find(|(_, value)| *value == wanted).map(|(name, _)| *name).expect("every value has a name")
-}
-
-/// [`Time::NEVER`] is `i64::MAX`, and there is no later time.
-fn millis(time: Time) -> i64 {
-    time.as_millis().cast_signed()
-}
-
-/// A table, and how its rows are understood.
-struct Table {
-    name: &'static str,
-    columns: &'static [&'static str],
-    decode: fn(&mut Fields<'_>) -> Result<store::Row, String>,
-}
-
-const LEASES: Table = Table {
-    name: "leases",
-    columns: &[
-        "address",
-        "length",
-        "link",
-        "duid",
-        "iaid",
-        "state",
-        "preferred_until",
-        "valid_until",
-        "expires_at",
-        "vlan",
-        "mac",
-    ],
-    decode: |fields| {
-        let lease = Lease {
-            resource: fields.resource(0, 1)?,
-            link: fields.link(2)?,
-            origin: Origin {
-                vlan: fields.get::<Option<u32>>(9)?.map(Vlan::from_bits).unwrap_or_default(),
-                mac: fields.get::<Option<_>>(10)?.unwrap_or_default(),
-            },
-            duid: fields.duid(3)?,
-            iaid: fields.get(4)?,
-            state: fields.word(5, &LEASE_STATES)?,
-            preferred_until: fields.time(6)?,
-            valid_until: fields.time(7)?,
-            expires_at: fields.time(8)?,
-        };
-        lease.contradiction().map_or(Ok(store::Row::Lease(lease)), |problem| Err(problem.to_owned()))
-    },
-};
-
-const CONFLICTS: Table = Table {
-    name: "conflicts",
-    columns: &["address", "length", "link", "duid", "cause", "until"],
-    decode: |fields| {
-        Ok(store::Row::Conflict(Conflict {
-            resource: fields.resource(0, 1)?,
-            link: fields.link(2)?,
-            duid: fields.duid(3)?,
-            cause: fields.word(4, &CONFLICT_CAUSES)?,
-            until: fields.time(5)?,
-        }))
-    },
-};
-
-/// The fields of a row, by the index of their column. Errors name the column.
-struct Fields<'a> {
-    row: &'a Row<'a>,
-    columns: &'static [&'static str],
-    /// The names of links that were met, which are few.
-    links: &'a mut Vec<Arc<str>>,
-}
-
-impl Fields<'_> {
-    fn get<T: FromSql>(&self, index: usize) -> Result<T, String> {
-        self.row.get(index).map_err(|error| self.problem(index, error))
-    }
-
-    fn problem(&self, index: usize, problem: impl Display) -> String {
-        format!("{}: {problem}", self.columns[index])
-    }
-
-    fn text(&self, index: usize) -> Result<&str, String> {
-        let text = self.row.get_ref(index).map(|value| value.as_str().map_err(|error| error.to_string()));
-        text.map_err(|error| error.to_string()).flatten().map_err(|error| self.problem(index, error))
-    }
-
-    /// One of a few words.
-    fn word<T: Copy>(&self, index: usize, words: &[(&str, T)]) -> Result<T, String> {
-        let found = self.text(index)?;
-        let known = words.iter().find(|(word, _)| *word == found);
-        known
-            .map(|(_, value)| *value)
-            .ok_or_else(|| format!("{} is {found:?}, which is unknown", self.columns[index]))
-    }
-
-    fn link(&mut self, index: usize) -> Result<Arc<str>, String> {
-        let name = self.text(index)?;
-        if let Some(known) = self.links.iter().find(|known| ***known == *name) {
-            return Ok(Arc::clone(known));
-        }
-        let link: Arc<str> = name.into();
-        self.links.push(Arc::clone(&link));
-        Ok(link)
-    }
-
-    fn resource(&self, address: usize, length: usize) -> Result<Resource, String> {
-        let address = Ipv6Addr::from(self.get::<[u8; 16]>(address)?);
-        match self.get(length)? {
-            128 => Ok(address.into()),
-            length => Prefix::new(address, length).map(Resource::from).map_err(|error| error.to_string()),
-        }
-    }
-
-    fn duid(&self, index: usize) -> Result<Duid, String> {
-        let octets = self.row.get_ref(index).map(|value| value.as_blob().map_err(|error| error.to_string()));
-        let octets = octets
-            .map_err(|error| error.to_string())
-            .flatten()
-            .map_err(|error| self.problem(index, error))?;
-        Duid::new(octets).map_err(|error| self.problem(index, error))
-    }
-
-    fn time(&self, index: usize) -> Result<Time, String> {
-        let millis: i64 = self.get(index)?;
-        let time = u64::try_from(millis).map(Time::from_millis);
-        time.map_err(|_| self.problem(index, format_args!("{millis} is negative")))
-    }
-}
-
-/// The key of a row as far as it is one.
-fn name_of(row: &Row<'_>) -> String {
-    match (row.get::<_, [u8; 16]>("address"), row.get_ref("address")) {
-        (Ok(address), _) => Ipv6Addr::from(address).to_string(),
-        (Err(_), Ok(value)) => format!("{value:?}"),
-        (Err(_), Err(error)) => error.to_string(),
-    }
-}
-
 pub(super) fn failed(doing: &'static str, path: &Path) -> impl FnOnce(rusqlite::Error) -> StoreError {
     move |source| {
         let path = path.to_owned();
+        if let rusqlite::Error::FromSqlConversionFailure(_, _, problem) = &source
+            && let Some(unreadable) = problem.downcast_ref::<Unreadable>()
+        {
+            let (row, problem) = (format!("number {}", unreadable.number), unreadable.to_string());
+            return StoreError::Row { path, table: "journal", row, problem };
+        }
         match source.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Locked { doing, path },
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {

@@ -146,6 +146,7 @@ fn commits_are_synced_and_the_log_stays_bounded() {
             let scattered = |last: u16| Change::PutLease(lease((round * 100 + last).reverse_bits()));
             let changes: Vec<_> = (0..100).map(scattered).collect();
             store.commit(&changes).unwrap();
+            store.tidy().unwrap();
             round += 1;
             largest = largest.max(fs::metadata(directory.path().join("leases.sqlite-wal")).unwrap().len());
         }
@@ -227,6 +228,103 @@ fn a_commit_that_fails_changes_nothing() {
     store.connection.pragma_update_and_check(None, "max_page_count", 1 << 20, |_| Ok(())).unwrap();
     store.commit(&changes).unwrap();
     assert_eq!(store.load().unwrap().leases.len(), 490, "the store goes on when there is room again");
+}
+
+/// As many changes as go to the journal, and more than are moved at once.
+fn many() -> Vec<Change> {
+    (0..2000).map(|last| Change::PutLease(lease(last))).collect()
+}
+
+fn rows_in(store: &SqliteStore, table: &str) -> u32 {
+    store.connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap()
+}
+
+#[test]
+fn many_changes_wait_in_the_journal_until_there_is_time() {
+    let directory = directory();
+    let mut store = open(&directory);
+    store.commit(&[Change::PutLease(lease(0))]).unwrap();
+    assert!(store.is_tidy() && rows_in(&store, "leases") == 1, "few need no journal");
+    store.commit(&many()).unwrap();
+    // Behind the others.
+    store.commit(&[Change::RemoveLease(resource(1999))]).unwrap();
+    assert_eq!((rows_in(&store, "leases"), rows_in(&store, "journal")), (1, 5));
+    let contents = store.load().unwrap();
+    assert_eq!(contents.leases.len(), 1999);
+    // The last two are small.
+    for left in [4, 3, 2, 0] {
+        assert!(!store.is_tidy());
+        store.tidy().unwrap();
+        assert_eq!(rows_in(&store, "journal"), left);
+        assert_eq!(store.load().unwrap(), contents, "nobody sees the difference");
+        drop(store);
+        store = open(&directory);
+        assert_eq!(store.load().unwrap(), contents);
+    }
+    assert!(store.is_tidy() && rows_in(&store, "leases") == 1999);
+    store.tidy().unwrap();
+    store.commit(&[Change::RemoveLease(resource(1998))]).unwrap();
+    assert_eq!(rows_in(&store, "leases"), 1998);
+}
+
+#[test]
+fn the_journal_stays_bounded_without_a_pause() {
+    let directory = directory();
+    let mut store = open(&directory);
+    for _ in 0..100 {
+        store.commit(&many()).unwrap();
+    }
+    let waiting: u32 =
+        store.connection.query_row("SELECT sum(count) FROM journal", [], |row| row.get(0)).unwrap();
+    assert!((100_000..=128 << 10).contains(&waiting), "{waiting}");
+    assert_eq!(rows_in(&store, "leases"), 2000);
+    assert_eq!(store.load().unwrap().leases.len(), 2000);
+}
+
+#[test]
+fn a_journal_that_cannot_be_moved_stops_the_promises_until_it_can() {
+    let directory = directory();
+    let mut store = open(&directory);
+    store.commit(&many()).unwrap();
+    tamper(&directory, "ALTER TABLE leases RENAME TO hidden");
+    let contents = |store: &mut SqliteStore| {
+        tamper(&directory, "ALTER TABLE hidden RENAME TO leases");
+        store.load().unwrap()
+    };
+    store.commit(&[Change::RemoveLease(resource(0))]).unwrap();
+    store.tidy().unwrap_err();
+    let error = store.commit(&[Change::RemoveLease(resource(1))]).unwrap_err();
+    assert!(matches!(error, StoreError::Sqlite { doing: "write to", .. }), "{error}");
+    assert_eq!(contents(&mut store).leases.len(), 1999, "what was refused is not there");
+    store.commit(&[Change::RemoveLease(resource(1))]).unwrap();
+    assert_eq!(store.load().unwrap().leases.len(), 1998);
+}
+
+#[test]
+fn a_journal_that_cannot_be_read_is_named() {
+    const KEY: &str = "20010db8000000000000000000000001";
+    for (octets, problem) in [
+        ("x'09'".to_owned(), "Serde Deserialization"),
+        ("substr(changes, 1, length(changes) - 1)".to_owned(), "Hit the end of buffer"),
+        (format!("x'01{KEY}81'"), "length"),
+        (format!("x'02{KEY}80016c000000'"), "duid"),
+        // Valid for longer than it is stored for.
+        (format!("x'00{KEY}80016c0000000000000001010000000201'"), "valid_until"),
+    ] {
+        let directory = directory();
+        let mut store = open(&directory);
+        store.commit(&many()).unwrap();
+        tamper(&directory, &format!("UPDATE journal SET changes = {octets} WHERE number = 1"));
+        let loaded = store.load().map(drop);
+        let tidied = store.tidy();
+        drop(store);
+        for result in [loaded, tidied, open(&directory).load().map(drop)] {
+            let Err(StoreError::Row { table: "journal", row, problem: found, .. }) = &result else {
+                panic!("{octets}: {result:?}")
+            };
+            assert!(row == "number 1" && found.contains(problem), "{octets}: {result:?}");
+        }
+    }
 }
 
 #[test]
@@ -450,7 +548,7 @@ fn a_damaged_database_keeps_its_log() {
     damaged[4096..].fill(0xa5);
     fs::write(&path, &damaged).unwrap();
     let before = fs::read(&log).unwrap();
-    let result = open(&crashed).load();
+    let result = SqliteStore::open(&path).and_then(|mut store| store.load());
     assert!(matches!(result, Err(StoreError::Damaged { .. })), "{result:?}");
     assert!(
         fs::read(&log).unwrap() == before && fs::read(&path).unwrap() == damaged,
@@ -554,21 +652,42 @@ fn any_change() -> impl Strategy<Value = Change> {
     ]
 }
 
+#[derive(Clone, Copy, Debug)]
+enum Then {
+    Nothing,
+    Restart,
+    Tidy,
+    Crash,
+}
+
+fn any_end() -> impl Strategy<Value = Then> {
+    prop_oneof![Just(Then::Nothing), Just(Then::Restart), Just(Then::Tidy), Just(Then::Crash)]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
     #[test]
     fn both_stores_hold_the_same(
-        commits in prop::collection::vec((prop::collection::vec(any_change(), 0..10), any::<bool>()), 0..8),
+        // Few enough for the tables, and as many as are left in the journal.
+        commits in prop::collection::vec((prop::collection::vec(any_change(), 0..20), any_end()), 0..8),
     ) {
         let directory = directory();
         let mut sqlite = open(&directory);
         let mut memory = MemoryStore::new();
-        for (changes, restart) in commits {
+        for (changes, then) in commits {
             sqlite.commit(&changes).unwrap();
             memory.commit(&changes).unwrap();
-            if restart {
-                drop(sqlite);
-                sqlite = open(&directory);
+            match then {
+                Then::Nothing => {}
+                Then::Restart => {
+                    drop(sqlite);
+                    sqlite = open(&directory);
+                }
+                Then::Tidy => {
+                    sqlite.tidy().unwrap();
+                    prop_assert!(sqlite.is_tidy());
+                }
+                Then::Crash => prop_assert_eq!(after_crash(&directory), memory.contents()),
             }
             prop_assert_eq!(sqlite.load().unwrap(), memory.contents());
         }

@@ -5,6 +5,7 @@ use std::{io, path::PathBuf};
 use dhcp6_common::wire::Duid;
 
 use super::{Change, ClockReading, Conflict, Lease, LeaseState};
+use crate::pool::Resource;
 
 /// Durable storage of leases and conflicts.
 pub trait Store: Send {
@@ -57,6 +58,21 @@ pub trait Store: Send {
     /// None of the changes is stored then, and the contents are what they were.
     fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError>;
 
+    /// Whether commits have left nothing for [`Store::tidy`].
+    fn is_tidy(&self) -> bool {
+        true
+    }
+
+    /// Does some of what commits have left for a time at which nobody waits: some milliseconds' worth. It changes nothing of
+    /// what is read.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::commit`], which does some of it itself after that, so that it does not succeed until this does.
+    fn tidy(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// Whether what is stored is still where the next server looks for it. Where it is not, the next commit puts it there,
     /// or fails.
     fn is_in_place(&self) -> bool {
@@ -71,6 +87,15 @@ pub enum Row {
     Lease(Lease),
     /// An address or prefix in conflict.
     Conflict(Conflict),
+}
+
+impl Row {
+    /// What it is about.
+    pub(super) fn resource(&self) -> Resource {
+        match self {
+            Self::Lease(Lease { resource, .. }) | Self::Conflict(Conflict { resource, .. }) => *resource,
+        }
+    }
 }
 
 /// Everything that a [`Store`] holds, ascending by first address.
@@ -237,7 +262,7 @@ pub enum StoreError {
     },
     /// A row cannot be a lease or a conflict.
     #[error(
-        "the lease database {} has an unreadable row in table {table}, address {row}: {problem}; correct it with \
+        "the lease database {} has an unreadable row in table {table}, {row}: {problem}; correct it with \
          sqlite3, or restore a copy",
         path.display()
     )]
@@ -246,7 +271,7 @@ pub enum StoreError {
         path: PathBuf,
         /// The table.
         table: &'static str,
-        /// The row's address, as far as it is one.
+        /// Which one: its address, as far as it is one, or its number.
         row: String,
         /// What is wrong with it.
         problem: String,
